@@ -13,6 +13,7 @@ from functools import cache
 from pathlib import Path
 
 import pytest
+from rooms import SHARED_WITH_CHILDREN
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("epad", "probes", "statemachine", "runners")
@@ -22,8 +23,6 @@ MAY_IMPORT = {
     "statemachine": {"statemachine"},
     "runners": {"runners"},
 }
-# The values that the daemon and a child of its own exchange: they stand with the child, which imports nothing of epad.
-SHARED_WITH_CHILDREN = {"runners.cell.plan", "runners.egress.rules"}
 MODEL_LIBRARIES = {"torch", "hqq", "transformers", "safetensors", "accelerate"}
 OTHER_SQLITE_LIBRARIES = {"sqlite3", "_sqlite3", "aiosqlite", "pysqlite3", "sqlalchemy"}
 MAX_LINES = 450

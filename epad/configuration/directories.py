@@ -75,9 +75,21 @@ class Directories:
         """Return the directory a subsystem is started in, and may write to."""
         return self.state / "subsystems" / subsystem
 
+    def notify_directory(self, subsystem: str) -> Path:
+        """Return the directory of a subsystem's notify socket.
+
+        A cell shows the directory, so that what is inside finds the socket of a later daemon too.
+        """
+        return self.runtime / "notify" / subsystem
+
     def notify_socket(self, subsystem: str) -> Path:
         """Return the path of the socket for a subsystem's sd_notify datagrams."""
-        return self.runtime / "notify" / f"{subsystem}.sock"
+        return self.notify_directory(subsystem) / "sock"
+
+    @property
+    def cells(self) -> Path:
+        """Return the directory of the records of living cells."""
+        return self.state / "cells"
 
     def create(self) -> None:
         """Make the missing directories, readable by the owner alone. Raises OSError."""

@@ -11,6 +11,7 @@ from probes.alerts import AlertsSettings
 from probes.cascade import CascadeSettings
 from probes.conversation import ConversationSettings
 from probes.datastore import DatastoreSettings
+from probes.egress import EgressSettings
 from probes.host import HostSettings
 from probes.ledger_integrity import LedgerIntegritySettings
 from probes.liveness import LivenessSettings
@@ -35,6 +36,7 @@ class ProbesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     alerts: AlertsSettings
     datastore: DatastoreSettings
     memory: MemorySettings
+    egress: EgressSettings
 
     def by_name(self) -> dict[str, ProbeSettings]:
         """Return every probe's settings, by the probe's name."""

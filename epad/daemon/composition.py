@@ -23,6 +23,7 @@ from epad.control_loop.loop import Controller
 from epad.control_loop.responder import Responder
 from epad.control_loop.rules import make_rules
 from epad.control_loop.world import DaemonWorld, WorldContext
+from epad.daemon.cells import make_cells
 from epad.daemon.joints import Joints
 from epad.daemon.lifecycle import Composition
 from epad.daemon.live_changes import LiveChanges
@@ -89,13 +90,15 @@ def make_foundation(given: Given, joints: Joints) -> Foundation:
     metrics = make_metrics(config.subsystems)
     access = Access(clock)
     access.tell = joints.line_of
+    cells = make_cells(given, joints)
     return Foundation(
         metrics=metrics,
         events=EventLog(stores.database, clock, config.retention.events),
         history=History(stores.database),
-        environments=Environments(config.subsystems, stores.identities),
+        environments=Environments(config.subsystems, stores.identities, cells),
         keys=Keys(config.subsystems, stores.identities, directories.keys),
         access=access,
+        cells=cells,
         integrity=Integrity(
             directories.ledger_database,
             config.ledger,
@@ -131,7 +134,9 @@ def make_supervision(given: Given, joints: Joints, foundation: Foundation) -> Su
         database=given.stores.database,
         directories=directories,
         environment=foundation.environments.of,
-        engine=choose(config.daemon.engine, ProcessTable(given.boot_id), directories, os.environ),
+        engine=choose(
+            config.daemon.engine, ProcessTable(given.boot_id), directories, os.environ, foundation.cells
+        ),
         clock=given.clock,
         observer=joints,
         log=structlog.get_logger("epad.supervisor"),
@@ -139,6 +144,7 @@ def make_supervision(given: Given, joints: Joints, foundation: Foundation) -> Su
         checker=HealthChecker(OneToken(upstreams).ask, inherited(os.environ)),
         remember=joints.remember,
         output=joints.output,
+        cells=foundation.cells,
     )
     supervisor = Supervisor(config.subsystems, surroundings)
     return Supervision(upstreams, supervisor, LogPump(directories, supervisor.workloads, log_configs(config)))
@@ -210,6 +216,7 @@ def make_responses(
     )
     hands = Hands(
         access=foundation.access,
+        cells=foundation.cells,
         supervisor=supervision.supervisor,
         integrity=foundation.integrity,
         upstreams=supervision.upstreams,

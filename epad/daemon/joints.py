@@ -16,6 +16,7 @@ from epad.configuration.schema import Config
 from epad.control_loop.step import Lane, OperationEnded, StepName, StepState
 from epad.daemon.parts import Core, Given, Surfaces
 from epad.daemon.scheduled_jobs import checkpoint_finding
+from epad.gateway.server import Gateway
 from epad.operations.reload import Changes
 from probes.subsystems import SubsystemExited, SubsystemSnapshot
 from statemachine.containment import Hold
@@ -86,6 +87,16 @@ class Joints:
     def remember(self, subsystem: str, failed_at: Sequence[float]) -> None:
         """Report the failures of the previous run."""
         self._core.probing.watchers.cascade.remember(subsystem, failed_at)
+
+    # To the gateway.
+
+    def gateway(self) -> Gateway:
+        """Return the gateway, for whoever needs it once it is made."""
+        return self._core.gateway
+
+    def gateway_port(self) -> int:
+        """Return the port that the gateway listens on for everyone."""
+        return int(self._core.foundation.environments.gateway_url.rpartition(":")[2])
 
     # To the supervisor and its logs.
 

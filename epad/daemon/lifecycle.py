@@ -19,6 +19,7 @@ from epad.daemon.parts import Core, Given, Surfaces
 from epad.probing.host_reader import watch_lag
 from epad.response.datastore import restores_begun
 from epad.storage.event_log import EventKind
+from statemachine.containment import Rung
 from statemachine.finding import HOST
 
 PORT_NOTE = "gateway_port"
@@ -51,6 +52,11 @@ class Composition:
     def config(self) -> Config:
         """Return the configuration in force."""
         return self._joints.config
+
+    @property
+    def helpers(self) -> frozenset[int]:
+        """Return the processes of ours that are no subsystem's."""
+        return self.logs.pids | self._core.foundation.cells.pids
 
     # Facts that the run loop passes on.
 
@@ -107,6 +113,8 @@ class Composition:
             foundation.datastores.hold_writer(store)
         for name in self.decider.holds:
             hold = self._joints.hold_of(name)
+            if hold.rung >= Rung.BLOCK:
+                await foundation.cells.shut(name)
             await self.supervisor.hold(name, hold.rung, hold.reason, paused=hold.paused)
         await foundation.keys.give_to_clients()
         await self.supervisor.start()
@@ -132,6 +140,7 @@ class Composition:
         await self._core.probing.watchers.vram.close()
         await self._core.foundation.datastores.close()
         self._core.foundation.integrity.close()
+        await self._core.foundation.cells.close()
         await self.events.flush()
         await self.recorder.flush()
         await self._stores.close()

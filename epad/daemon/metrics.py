@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import epad.checkpoint.metrics
+import epad.confinement.metrics
 import epad.control_loop.metrics
 import epad.datastore.metrics
 import epad.gateway.metrics
@@ -30,6 +31,7 @@ _ROOMS = (
     epad.probing.metrics,
     epad.ledger.metrics,
     epad.datastore.metrics,
+    epad.confinement.metrics,
     epad.operations.metrics,
 )
 

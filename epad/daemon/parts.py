@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from epad.api.server import ControlApi
 from epad.configuration.directories import Directories
 from epad.configuration.schema import Config
+from epad.confinement.cells import Cells
 from epad.control_loop.decider import Decider
 from epad.control_loop.history import History
 from epad.control_loop.loop import Controller
@@ -71,6 +72,7 @@ class Foundation:
     environments: Environments
     keys: Keys
     access: Access
+    cells: Cells
     integrity: Integrity
     datastores: Datastores
     recorder: Recorder

@@ -356,7 +356,7 @@ class Daemon:
         await composition.stop_doors()
         try:
             async with asyncio.timeout(self._config.daemon.shutdown_seconds):
-                await composition.supervisor.stop_all(composition.logs.pids)
+                await composition.supervisor.stop_all(composition.helpers)
         except TimeoutError:
             self._log.error("daemon.stop_timed_out", seconds=self._config.daemon.shutdown_seconds)
         await composition.logs.finish()

@@ -3,17 +3,48 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Protocol
 
 from epad.configuration.schema import SubsystemConfig
 from epad.gateway.identity import Identities
 
 
+class CellAddresses(Protocol):
+    """Knows the addresses of doors as they are inside a subsystem's cell."""
+
+    async def gateway_url(self, subsystem: str) -> str:
+        """Return the URL of the gateway's door; empty where there is none."""
+        ...
+
+    async def proxies(self, subsystem: str) -> Mapping[str, str]:
+        """Return the variables that lead to the way out; none where there is none."""
+        ...
+
+
+class NoCellAddresses:
+    """For a daemon that confines nothing."""
+
+    async def gateway_url(self, subsystem: str) -> str:
+        del subsystem
+        return ""
+
+    async def proxies(self, subsystem: str) -> Mapping[str, str]:
+        del subsystem
+        return {}
+
+
 class Environments:
     """Makes the environment of each start. Every start gets a fresh key; the former ones are revoked."""
 
-    def __init__(self, subsystems: Mapping[str, SubsystemConfig], identities: Identities) -> None:
+    def __init__(
+        self,
+        subsystems: Mapping[str, SubsystemConfig],
+        identities: Identities,
+        cells: CellAddresses | None = None,
+    ) -> None:
         self._subsystems = subsystems
         self._identities = identities
+        self._cells = cells or NoCellAddresses()
         self.gateway_url = ""
 
     def configure(self, subsystems: Mapping[str, SubsystemConfig]) -> None:
@@ -22,16 +53,19 @@ class Environments:
 
     async def of(self, name: str) -> dict[str, str]:
         """Return the variables for one start of a subsystem. Raises DatabaseError."""
+        proxies = dict(await self._cells.proxies(name))
         if not self._subsystems[name].gateway:
-            return {}
+            return proxies
+        url = await self._cells.gateway_url(name) or self.gateway_url
         key = await self._identities.issue(name, alone=True)
         return {
-            "EPAD_GATEWAY_URL": self.gateway_url,
+            **proxies,
+            "EPAD_GATEWAY_URL": url,
             "EPAD_GATEWAY_KEY": key,
-            "OPENAI_BASE_URL": f"{self.gateway_url}/v1",
+            "OPENAI_BASE_URL": f"{url}/v1",
             "OPENAI_API_KEY": key,
-            "ANTHROPIC_BASE_URL": self.gateway_url,
+            "ANTHROPIC_BASE_URL": url,
             "ANTHROPIC_API_KEY": key,
-            "OLLAMA_HOST": self.gateway_url,
+            "OLLAMA_HOST": url,
             "OLLAMA_API_KEY": key,
         }

@@ -10,6 +10,7 @@ from epad.configuration.schema import GatewayConfig
 from epad.gateway import refusal as refuse
 from epad.gateway.authenticator import Doorkeeper
 from epad.gateway.budget import Usage
+from epad.gateway.cell_doors import CellDoors
 from epad.gateway.change import GatewayChanges
 from epad.gateway.dialects.dialect import OutputLimits
 from epad.gateway.dialects.routes import Routes
@@ -50,6 +51,7 @@ class Gateway:
         self._server = HttpServer(
             self.path, config.max_body_bytes, config.write_seconds, connections, parts.handover
         )
+        self.cell_doors = CellDoors(self._server)
         self.changes = GatewayChanges(parts, self._server, doorkeeper, tokenizers, self._prompts)
 
     async def start(self, port_hint: int = 0) -> tuple[str, int]:

@@ -31,6 +31,7 @@ from probes.alerts import Alerts
 from probes.cascade import Cascade, Neighbourhood
 from probes.conversation import ConversationHealth
 from probes.datastore import DatastoreIntegrity
+from probes.egress import Egress
 from probes.host import Host
 from probes.ledger_integrity import LedgerIntegrity
 from probes.liveness import Liveness
@@ -73,6 +74,7 @@ class Watchers:
     host: Host
     memory: Memory
     alerts: Alerts
+    egress: Egress
     lag: LoopLag
     datastore: DatastoreIntegrity
     roster: Roster
@@ -86,7 +88,7 @@ class Watchers:
             self.ledger,
             self.cascade,
         ]
-        return [*detectors, self.vram, self.memory, self.host, self.alerts, self.datastore]
+        return [*detectors, self.vram, self.memory, self.host, self.alerts, self.egress, self.datastore]
 
     def turn_observers(self) -> list[TurnObserver]:
         """Return the probes that the gateway informs about turns."""
@@ -101,7 +103,15 @@ class Watchers:
 
     def forgetful(self) -> list[Forgetful]:
         """Return the probes that begin afresh with a released subsystem."""
-        return [self.token_burn, self.conversation, self.progress, self.cascade, self.vram, self.memory]
+        return [
+            self.token_burn,
+            self.conversation,
+            self.progress,
+            self.cascade,
+            self.vram,
+            self.memory,
+            self.egress,
+        ]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +171,7 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
         cascade=cascade,
         looks=looks,
         alerts=Alerts(probes.alerts, subsystems=roster.names, clock=clock),
+        egress=Egress(probes.egress, clock=clock, push=push),
         vram=_vram(probes.vram, roster, _owner_of(senses, roster, Path(probes.vram.root)), clock, notice),
         memory=memory,
         host=Host(

@@ -33,6 +33,26 @@ class NoVramRelease:
         raise StepFailedError(f"there is no way to free the GPU memory of {subsystem} but to end it")
 
 
+class CellDoors(Protocol):
+    """Opens and shuts the doors of confined subsystems; of one that is not confined there are none."""
+
+    async def shut(self, subsystem: str) -> None:
+        """Let it reach nothing any more, and cut off what it was doing."""
+        ...
+
+    async def open(self, subsystem: str) -> None:
+        """Let it through again."""
+        ...
+
+
+class NoCellDoors:
+    """For a daemon that confines nothing."""
+
+    async def shut(self, subsystem: str) -> None: ...
+
+    async def open(self, subsystem: str) -> None: ...
+
+
 class Containment:
     """Brings a subsystem under its hold. Level-triggered: a late step applies the hold that is wanted by then."""
 
@@ -42,11 +62,13 @@ class Containment:
         supervisor: Supervisor,
         hold_of: HoldOf,
         vram: VramRelease | None = None,
+        cells: CellDoors | None = None,
     ) -> None:
         self._access = access
         self._supervisor = supervisor
         self._hold_of = hold_of
         self._vram = vram or NoVramRelease()
+        self._cells = cells or NoCellDoors()
 
     async def hold(self, step: Step, _: Operation) -> str:
         """Do a `hold` step. Raises StepFailedError."""
@@ -54,20 +76,26 @@ class Containment:
         # The door closes before the process is touched, and opens only when the process is ready to use it.
         if hold.rung is not Rung.OPEN:
             self._access.hold(name, hold.rung, hold.reason)
-        severed = self._access.sever(name) if hold.rung >= Rung.BLOCK else 0
+        severed = await self._cut(name) if hold.rung >= Rung.BLOCK else 0
         try:
             network = await self._supervisor.hold(name, hold.rung, hold.reason, paused=hold.paused)
             freed = await self._release_vram(name, hold) if hold.rung is Rung.RELEASE_VRAM else ""
         except SupervisorError as error:
             raise StepFailedError(str(error)) from error
         if hold.rung is Rung.OPEN:
-            door = open_door(self._access, name, self._hold_of(name))
+            door = await open_door(self._access, name, self._hold_of(name), self._cells)
         elif hold.rung is Rung.THROTTLE:
             door = "gateway throttled"
         else:
             door = f"gateway closed, {severed} turn(s) severed"
         said = (door, freed, process_in_words(self._supervisor, name), network)
         return "; ".join(words for words in said if words)
+
+    async def _cut(self, name: str) -> int:
+        """Sever its turns and shut the doors of its cell; return how many turns there were."""
+        severed = self._access.sever(name)
+        await self._cells.shut(name)
+        return severed
 
     async def _release_vram(self, name: str, hold: Hold) -> str:
         """Free its GPU memory: gently if that is possible, else by ending it."""
@@ -78,11 +106,15 @@ class Containment:
             return str(error)
 
 
-def open_door(access: Access, name: str, wanted: Hold) -> str:
-    """Open the gateway to a subsystem, unless it has come under a hold meanwhile: that hold has its own step."""
+async def open_door(access: Access, name: str, wanted: Hold, cells: CellDoors) -> str:
+    """Open the gateway to a subsystem, unless it has come under a hold meanwhile: that hold has its own step.
+
+    The doors of its cell come last: who comes in by them is let through.
+    """
     if wanted.rung is not Rung.OPEN:
         return f"gateway still closed: {wanted.reason}"
     access.release(name)
+    await cells.open(name)
     return "gateway open"
 
 

@@ -12,7 +12,7 @@ from epad.copying.errors import CheckpointError
 from epad.gateway.access import Access
 from epad.ledger.errors import LedgerError
 from epad.ledger.repair import RepairOutcome
-from epad.response.quarantine import HoldOf, open_door, process_in_words
+from epad.response.quarantine import CellDoors, HoldOf, NoCellDoors, open_door, process_in_words
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.supervisor import Supervisor
 from statemachine.containment import Rung
@@ -31,12 +31,14 @@ class Recovery:
         hold_of: HoldOf,
         repair_ledger: RepairLedger,
         checkpoints: Path,
+        cells: CellDoors | None = None,
     ) -> None:
         self._access = access
         self._supervisor = supervisor
         self._hold_of = hold_of
         self._repair_ledger = repair_ledger
         self._checkpoints = checkpoints
+        self._cells = cells or NoCellDoors()
 
     async def restart(self, step: Step, operation: Operation) -> str:
         """Do a `restart` step: stop the tree, start it fresh, open the gateway to it.
@@ -56,7 +58,7 @@ class Recovery:
             await self._supervisor.hold(name, held.rung, held.reason, paused=held.paused)
         except SupervisorError as error:
             raise StepFailedError(str(error)) from error
-        door = open_door(self._access, name, self._hold_of(name))
+        door = await open_door(self._access, name, self._hold_of(name), self._cells)
         return f"restarted; {process_in_words(self._supervisor, name)}; {door}"
 
     async def repair_ledger(self, _: Step, __: Operation) -> str:

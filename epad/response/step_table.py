@@ -17,7 +17,7 @@ from epad.metrics.registry import Metrics
 from epad.response.datastore import DatastoreRestore
 from epad.response.last_resort import Lent, Rescue
 from epad.response.preservation import NewestCheckpoint, Preservation, Safeguards
-from epad.response.quarantine import Containment, HoldOf
+from epad.response.quarantine import CellDoors, Containment, HoldOf
 from epad.response.recovery import Recovery
 from epad.response.release_vram import Measure
 from epad.response.release_vram_step import VramReleaseStep, make_vram_release
@@ -35,6 +35,7 @@ class Hands:
     """Gives responses their parts of the daemon."""
 
     access: Access
+    cells: CellDoors
     supervisor: Supervisor
     integrity: Integrity
     upstreams: Upstreams
@@ -62,10 +63,12 @@ class Responses:
     def work(self) -> dict[StepName, StepWork]:
         """Return the doer of each step."""
         hands = self._hands
-        containment = Containment(hands.access, hands.supervisor, hands.hold_of, self._vram_release())
+        containment = Containment(
+            hands.access, hands.supervisor, hands.hold_of, self._vram_release(), hands.cells
+        )
         checkpoints = self._lent.directories.checkpoints
         recovery = Recovery(
-            hands.access, hands.supervisor, hands.hold_of, hands.integrity.repair, checkpoints
+            hands.access, hands.supervisor, hands.hold_of, hands.integrity.repair, checkpoints, hands.cells
         )
         return {
             StepName.HOLD: containment.hold,

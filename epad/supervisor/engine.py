@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Final, Protocol
 
 from epad.supervisor.identity import ProcessIdentity
 from epad.supervisor.process_tree import Tree
+from runners.cell.plan import CellPlan
 
 UNKNOWN_STATUS: Final = "unknown"
 
@@ -34,6 +36,8 @@ class Launch:
     memory_max_bytes: int = 0
     memory_high_bytes: int = 0
     """Limits for the kernel to hold, where the engine has a control group with a memory controller; 0: none."""
+    cell: CellPlan | None = None
+    """The walls around it; None: it is not confined."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +134,10 @@ class Engine(Protocol):
 
     async def isolate(self, child: Child, /, *, cut: bool) -> str:
         """Cut the tree off every network but loopback, or join it again; why not, where that cannot be."""
+        ...
+
+    def signal(self, child: Child, number: signal.Signals, /) -> None:
+        """Send a signal to the program that was started. Raises OSError."""
         ...
 
     def is_stopped(self, child: Child) -> bool:

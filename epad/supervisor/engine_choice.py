@@ -10,6 +10,7 @@ from pathlib import Path
 from epad.configuration.directories import Directories, resolve
 from epad.configuration.schema import DaemonConfig
 from epad.runtime.clock import boot_id
+from epad.supervisor.cell_maker import CellMaker
 from epad.supervisor.cgroup import Cgroup, NoCgroupError, delegated
 from epad.supervisor.engine import SLICE, Engine
 from epad.supervisor.errors import SupervisorError
@@ -22,11 +23,15 @@ CHILDREN = ".children"
 
 
 def choose(
-    wanted: str, table: ProcessTable, directories: Directories, environment: Mapping[str, str]
+    wanted: str,
+    table: ProcessTable,
+    directories: Directories,
+    environment: Mapping[str, str],
+    cells: CellMaker | None = None,
 ) -> Engine:
     """Make the engine. Raises SupervisorError where systemd is asked for and does not obey us."""
     tag = unit_tag(directories, environment)
-    plain = _plain(table, tag)
+    plain = _plain(table, tag, cells)
     if wanted == "plain":
         return plain
     bus = find_bus(environment, os.geteuid())
@@ -72,9 +77,9 @@ def is_own_group(path: Path, tag: str) -> bool:
     return unit or path.name == f"{tag}{CHILDREN}"
 
 
-def _plain(table: ProcessTable, tag: str) -> PlainEngine:
+def _plain(table: ProcessTable, tag: str, cells: CellMaker | None) -> PlainEngine:
     try:
         own = delegated(managed=Path("/run/systemd/system").is_dir())
     except (NoCgroupError, OSError) as error:
-        return PlainEngine(table, why_no_cgroup=str(error))
-    return PlainEngine(table, Cgroup(own.path / f"{tag}{CHILDREN}"))
+        return PlainEngine(table, why_no_cgroup=str(error), cells=cells)
+    return PlainEngine(table, Cgroup(own.path / f"{tag}{CHILDREN}"), cells=cells)

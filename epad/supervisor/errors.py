@@ -14,8 +14,12 @@ class ProcessGoneError(SupervisorError):
 
 
 class SpawnError(SupervisorError):
-    """A process could not be started. `permanent` when trying again without a change cannot help."""
+    """A process could not be started. `permanent` when trying again without a change cannot help.
 
-    def __init__(self, message: str, *, permanent: bool) -> None:
+    `key` is the setting of the subsystem that it is about.
+    """
+
+    def __init__(self, message: str, *, permanent: bool, key: str = "command") -> None:
         super().__init__(message)
         self.permanent = permanent
+        self.key = key

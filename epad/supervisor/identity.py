@@ -243,6 +243,12 @@ class ProcessTable:
             if stat is not None and stat.session != own_session:
                 yield stat
 
+    def first_child(self, parent: ProcessIdentity) -> ProcessIdentity | None:
+        """Find the oldest living child of a process; None if it has none."""
+        stats = [stat for stat in self.snapshot().values() if stat.parent == parent.pid and stat.is_alive]
+        oldest = min(stats, key=lambda stat: (stat.start_ticks, stat.pid), default=None)
+        return None if oldest is None else self.identify(oldest)
+
     def _own_children(self) -> set[int]:
         children: set[int] = set()
         found = False

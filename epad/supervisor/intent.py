@@ -14,6 +14,7 @@ from epad.configuration.directories import Directories
 from epad.configuration.schema import SubsystemConfig
 from epad.runtime.side_tasks import Tasks
 from epad.supervisor.causes import OomKills
+from epad.supervisor.cell_maker import CellMaker, NoCells
 from epad.supervisor.engine import Engine
 from epad.supervisor.health import Checker, NoChecker
 from epad.supervisor.records import ProcessRecords
@@ -61,6 +62,7 @@ class Room:
     chance: Callable[[], float] = random
     oom_kills: OomKills = field(default_factory=OomKills)
     remember: Remember = remember_nothing
+    cells: CellMaker = field(default_factory=NoCells)
 
 
 @dataclass(frozen=True, slots=True)

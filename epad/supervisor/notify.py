@@ -20,6 +20,9 @@ MAX_STATUS_CHARACTERS = 200
 # Datagrams read in one turn of the event loop: a child that floods its socket slows nobody but itself.
 _MAX_DATAGRAMS_PER_TURN = 32
 
+# Before a socket had a directory of its own it was NAME.sock beside the others.
+_FORMER_SUFFIX = ".sock"
+
 _FLAG_KEYS = frozenset({"READY", "STOPPING", "WATCHDOG", "RELOADING", "X_EPAD_SAVED"})
 _PROGRESS = re.compile(r"([0-9]{1,15})/([0-9]{1,15})")
 _BYTES = re.compile(r"[0-9]{1,15}")
@@ -120,6 +123,7 @@ class NotifySocket:
         try:
             datagrams.setblocking(False)
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            self._take_the_place_of(self._path.parent.with_suffix(_FORMER_SUFFIX))
             self._path.unlink(missing_ok=True)
             datagrams.bind(str(self._path))
             self._path.chmod(0o600)
@@ -129,6 +133,12 @@ class NotifySocket:
             raise SupervisorError(f"{self._path}: {error.strerror}") from error
         self._socket = datagrams
         asyncio.get_running_loop().add_reader(datagrams.fileno(), self._receive)
+
+    def _take_the_place_of(self, former: Path) -> None:
+        """Lead the path that an earlier epad gave to a child, which may live, to the present socket. Raises OSError."""
+        if former.is_socket() or former.is_symlink():
+            former.unlink()
+            former.symlink_to(self._path)
 
     def ensure(self) -> None:
         """Bind again if somebody has cleaned the file away. Raises SupervisorError."""

@@ -4,22 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import errno
 import os
 import signal
 import subprocess
 from collections.abc import Collection, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+from epad.confinement.errors import ConfinementError
 from epad.runtime.descriptors import hand_down
 from epad.runtime.environment_marks import SUBSYSTEM_MARK
+from epad.supervisor.cell_maker import CellMaker, NoCells
 from epad.supervisor.cgroup import Cgroup, cgroup_of
 from epad.supervisor.engine import UNSEEN, Child, ExitStatus, Launch
 from epad.supervisor.errors import ProcessGoneError, SpawnError
 from epad.supervisor.identity import ProcessIdentity, ProcessTable
 from epad.supervisor.process_tree import CgroupTree, Tree, WalkedTree, Walker, end, inside
 from epad.supervisor.program import find_program, log_path, open_log
-from epad.supervisor.stamp import can_stamp, stamp_for
+from epad.supervisor.stamp import can_stamp, stamp_bytes, stamp_for
+from runners.cell.plan import CellPlan
 
 _PR_SET_CHILD_SUBREAPER = 36
 # Takes on its stamp, and joins its control group if it has one, before it becomes the program, so that nothing it forks
@@ -29,6 +34,7 @@ _BEGIN = (
     '[ -z "$0" ] || echo 0 2>/dev/null >"$0"; [ "$1" = 0 ] || ulimit -m "$1" 2>/dev/null; shift; exec "$@"'
 )
 _SHELL = "/bin/sh"
+_SIGNALLED = 128
 _LOOSE = (
     "a process that leaves its parent and its session, empties its environment and changes its RLIMIT_RSS too is NOT "
     "found, and lives on when its subsystem is stopped"
@@ -38,18 +44,23 @@ _LOOSE = (
 class PlainEngine:
     """Sessions, a subreaper and pidfds; a tree is a control group below `parent`, or is walked where there is none.
 
-    `why_no_cgroup` is shown to the operator.
+    `why_no_cgroup` is shown to the operator. `cells` makes the walls of who is confined.
     """
 
     name = "plain"
 
     def __init__(
-        self, table: ProcessTable, parent: Cgroup | None = None, why_no_cgroup: str = "not asked for"
+        self,
+        table: ProcessTable,
+        parent: Cgroup | None = None,
+        why_no_cgroup: str = "not asked for",
+        cells: CellMaker | None = None,
     ) -> None:
         self._table = table
         self._walker = Walker(table)
         self._parent = parent
         self._why_no_cgroup = why_no_cgroup
+        self._cells = cells or NoCells()
         self._spawned: set[int] = set()
         self._orphans: frozenset[int] = frozenset()
 
@@ -73,6 +84,8 @@ class PlainEngine:
     async def spawn(self, launch: Launch) -> Child:
         program = find_program(launch)
         leaf = self._make_leaf(launch)
+        if launch.cell is not None:
+            return await self._spawn_in_cell(launch, launch.cell, program, leaf)
         group = "" if leaf is None else str(leaf.path / "cgroup.procs")
         stamp = str(stamp_for(launch.marks))
         command = (program, *launch.command[1:])
@@ -108,7 +121,9 @@ class PlainEngine:
             raise ProcessGoneError(f"pid {identity.pid}: {error.strerror}") from error
         cgroup = cgroup_of(identity.pid)
         its_own = cgroup is not None and cgroup.path.name == leaf_name(marks)
-        return watch(identity, marks, self._tree(identity, marks, cgroup if its_own else None), descriptor)
+        await self._cells.adopt(leaf_name(marks), identity.pid)
+        tree = self._tree(identity, marks, cgroup if its_own else None)
+        return watch(identity, marks, tree, descriptor, in_cell=self._cells.has(leaf_name(marks)))
 
     async def last_exit(self, _: Mapping[str, str]) -> ExitStatus:
         """Only a parent is told how a process ended, and it was not us."""
@@ -131,14 +146,31 @@ class PlainEngine:
         await child.tree.thaw()
 
     async def stop(self, child: Child, grace_seconds: float) -> frozenset[ProcessIdentity]:
-        return await end(self._table, child.tree, grace_seconds)
+        survivors = await end(self._table, child.tree, grace_seconds)
+        if not survivors:
+            await self._cells.ended(leaf_name(child.marks))
+        return survivors
 
     async def clear(self, marks: Mapping[str, str], grace_seconds: float) -> frozenset[ProcessIdentity]:
         leaf = self._parent.leaf(leaf_name(marks)) if self._parent is not None else None
-        return await end(self._table, self._tree(None, marks, leaf), grace_seconds)
+        survivors = await end(self._table, self._tree(None, marks, leaf), grace_seconds)
+        if not survivors:
+            await self._cells.ended(leaf_name(marks))
+        return survivors
 
-    async def isolate(self, _: Child, *, cut: bool) -> str:
+    async def isolate(self, child: Child, *, cut: bool) -> str:
+        if self._cells.has_own_network(leaf_name(child.marks)):
+            return ""  # its doors are shut by whoever holds it, and nothing else leads out
         return "the plain engine cannot cut a network: systemd's system manager can" if cut else ""
+
+    def signal(self, child: Child, number: signal.Signals) -> None:
+        program = child.identity
+        if self._cells.has(leaf_name(child.marks)):
+            program = self._table.first_child(program) or program  # the root is the cell's first process
+        if program == child.identity:
+            signal.pidfd_send_signal(child.descriptor, number)
+        elif not self._table.signal(program, number):
+            raise ProcessLookupError(errno.ESRCH, "it has ended")
 
     def is_stopped(self, child: Child) -> bool:
         return self._table.is_stopped(child.identity) or child.tree.is_frozen()
@@ -174,6 +206,26 @@ class PlainEngine:
                 os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG)
         self._orphans = dead - self._orphans
 
+    async def _spawn_in_cell(
+        self, launch: Launch, plan: CellPlan, program: str, leaf: Cgroup | None
+    ) -> Child:
+        """Start the program within its walls: it is what the first process of the cell waits for."""
+        whole = replace(
+            plan,
+            command=(program, *launch.command[1:]),
+            group="" if leaf is None else str(leaf.path / "cgroup.procs"),
+            limits=(*plan.limits, ("RSS", stamp_bytes(launch.marks))),
+        )
+        log = open_log(log_path(launch.log_file))
+        try:
+            pid = await self._cells.start(whole, log)
+        except ConfinementError as error:
+            raise SpawnError(str(error), permanent=error.permanent, key="confine") from error
+        finally:
+            os.close(log)
+        self._spawned.add(pid)
+        return self._watch_new(pid, launch, leaf)
+
     def _make_leaf(self, launch: Launch) -> Cgroup | None:
         if self._parent is None:
             return None
@@ -203,7 +255,9 @@ class PlainEngine:
         with suppress(OSError):
             if identity is not None:
                 tree = self._tree(identity, launch.marks, leaf)
-                return watch(identity, launch.marks, tree, os.pidfd_open(pid))
+                return watch(
+                    identity, launch.marks, tree, os.pidfd_open(pid), in_cell=launch.cell is not None
+                )
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         self._spawned.discard(pid)
@@ -222,18 +276,26 @@ def leaf_name(marks: Mapping[str, str]) -> str:
     return marks.get(SUBSYSTEM_MARK, "unnamed")
 
 
-def watch(identity: ProcessIdentity, marks: Mapping[str, str], tree: Tree, descriptor: int) -> Child:
+def watch(
+    identity: ProcessIdentity,
+    marks: Mapping[str, str],
+    tree: Tree,
+    descriptor: int,
+    *,
+    in_cell: bool = False,
+) -> Child:
     """Make a child whose end is noticed by its pidfd, and whose status is its parent's to read."""
     loop = asyncio.get_running_loop()
     child = Child(identity, marks, tree, loop.create_future(), descriptor)
-    loop.add_reader(descriptor, _note_exit, loop, child)
+    loop.add_reader(descriptor, _note_exit, loop, child, in_cell)
     return child
 
 
-def _note_exit(loop: asyncio.AbstractEventLoop, child: Child) -> None:
+def _note_exit(loop: asyncio.AbstractEventLoop, child: Child, in_cell: bool) -> None:
     loop.remove_reader(child.descriptor)
     if not child.exited.done():
-        child.exited.set_result(_exit_status(child.descriptor))
+        status = _exit_status(child.descriptor)
+        child.exited.set_result(as_of_its_program(status) if in_cell else status)
 
 
 def _exit_status(descriptor: int) -> ExitStatus:
@@ -250,6 +312,13 @@ def _exit_status(descriptor: int) -> ExitStatus:
     if result.si_code == os.CLD_EXITED:
         return exited(result.si_status)
     return killed(result.si_status)
+
+
+def as_of_its_program(status: ExitStatus) -> ExitStatus:
+    """Read the status of a cell's first process, which ends as a shell does: 128 and the signal of its program."""
+    if status.code is None or status.code <= _SIGNALLED:
+        return status
+    return killed(status.code - _SIGNALLED)
 
 
 def exited(code: int) -> ExitStatus:

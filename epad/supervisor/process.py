@@ -32,6 +32,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from epad.configuration.schema import SubsystemConfig
+from epad.confinement.errors import ConfinementError
 from epad.runtime.environment_marks import INSTANCE_MARK
 from epad.storage.database import DatabaseError
 from epad.supervisor.causes import (
@@ -41,7 +42,7 @@ from epad.supervisor.causes import (
     was_killed,
     with_cause,
 )
-from epad.supervisor.engine import UNSEEN, Child, ExitStatus, failure, unkillable
+from epad.supervisor.engine import UNSEEN, Child, ExitStatus, Launch, failure, unkillable
 from epad.supervisor.errors import ProcessGoneError, SpawnError
 from epad.supervisor.health import Health
 from epad.supervisor.identity import ProcessIdentity
@@ -54,6 +55,7 @@ from epad.supervisor.restart import Decision, Ending, History, Verdict, decide, 
 from epad.supervisor.self_report import Report
 from epad.supervisor.stage import Event, Stage, after
 from probes.subsystems import SubsystemExited
+from runners.cell.plan import CellPlan
 
 # When a tree is empty the kernel still has to say how its root ended; it does within a millisecond.
 _STATUS_SECONDS = 1.0
@@ -161,9 +163,10 @@ class Process:
                 self._room.environment(self._name), self._room.records.write(self.record)
             )
             what = launch(self._name, self._spec, self._room, extra, self.record.instance)
-            child = await self._room.engine.spawn(replace(what, cut_off=self.cut_off))
+            cell = await self._plan_cell(what)
+            child = await self._room.engine.spawn(replace(what, cut_off=self.cut_off, cell=cell))
         except SpawnError as error:
-            reason = f"{error}: see subsystems.{self._name}.command"
+            reason = f"{error}: see subsystems.{self._name}.{error.key}"
             await (self._fail(reason) if error.permanent else self._judge(failure(reason)))
         except Exception as error:
             await self._judge(failure(f"could not be started: {error}"))
@@ -173,6 +176,13 @@ class Process:
             self.record = self.record.of(child.identity)
             self._log.info("subsystem.spawned", pid=child.identity.pid)
             await self.save()
+
+    async def _plan_cell(self, what: Launch) -> CellPlan | None:
+        """Plan the walls around a launch. Raises SpawnError: a wall that is missing now is missing the next time."""
+        try:
+            return await self._room.cells.plan(self._name, what.command, what.environment, what.directory)
+        except ConfinementError as error:
+            raise SpawnError(str(error), permanent=True, key="confine") from error
 
     async def freeze(self) -> None:
         if self.child is None:

@@ -131,7 +131,7 @@ class ProcessSubsystem:
             return ""
         self._saved.clear()
         try:
-            signal.pidfd_send_signal(child.descriptor, signal.Signals[state.checkpoint_signal])
+            self._room.engine.signal(child, signal.Signals[state.checkpoint_signal])
             async with asyncio.timeout(state.deadline_seconds):
                 await self._saved.wait()
         except TimeoutError:

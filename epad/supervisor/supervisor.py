@@ -21,6 +21,7 @@ from epad.runtime.environment_marks import STATE_MARK
 from epad.runtime.side_tasks import Tasks
 from epad.runtime.timers import sleep_to_beat
 from epad.storage.database import Database
+from epad.supervisor.cell_maker import CellMaker, NoCells
 from epad.supervisor.engine import Engine
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.footprints import Workload
@@ -73,6 +74,7 @@ class Surroundings:
     checker: Checker = field(default_factory=NoChecker)
     remember: Remember = remember_nothing
     output: Callable[[str], Path] | None = None
+    cells: CellMaker = field(default_factory=NoCells)
 
 
 class Supervisor:
@@ -327,4 +329,5 @@ def _room(surroundings: Surroundings, records: ProcessRecords, tasks: Tasks) -> 
         settings=surroundings.settings,
         checker=surroundings.checker,
         remember=surroundings.remember,
+        cells=surroundings.cells,
     )

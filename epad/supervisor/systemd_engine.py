@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -157,6 +158,9 @@ class SystemdEngine:
         except ManagerError as error:
             return str(error)
         return ""
+
+    def signal(self, child: Child, number: signal.Signals) -> None:
+        self._plain.signal(child, number)
 
     def is_stopped(self, child: Child) -> bool:
         return self._plain.is_stopped(child)

@@ -36,7 +36,7 @@ class RuleError(ValueError):
     """A text is no rule, or no host; the message names what is wrong with it and what to write instead."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, order=True)
 class HostRule:
     """Holds what may be reached: a host, or every host below it, at one port.
 

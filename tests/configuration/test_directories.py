@@ -60,7 +60,7 @@ def test_what_is_made_is_for_the_owner_alone(tmp_path: Path) -> None:
         directories.create()
     made = [directories.state, directories.keys, directories.checkpoints]
     made += [directories.log("chat").parent, directories.work("chat").parent]
-    made += [directories.notify_socket("chat").parent]
+    made += [directories.notify_directory("chat").parent]
     assert {stat.S_IMODE(path.stat().st_mode) for path in made} == {0o700}
     assert stat.S_IMODE(directories.runtime.stat().st_mode) & 0o066 == 0
 

@@ -127,6 +127,27 @@ async def test_a_socket_cleaned_away_is_bound_again(directory: Path) -> None:
     listener.socket.close()
 
 
+async def test_a_child_of_an_earlier_epad_is_heard_by_the_path_it_was_given(directory: Path) -> None:
+    """That was beside the directory in which the socket is now; a socket that another daemon binds is found too."""
+    former = Listener(directory / "a.sock")
+    former.socket.open()
+    former.socket.close()
+    for _ in range(2):
+        listener = Listener(directory / "a" / "sock")
+        listener.socket.open()
+        former.send(b"READY=1")
+        await until(lambda: listener.heard == [Notification(ready=True)])  # noqa: B023 (it is waited for here)
+        listener.socket.close()
+
+
+async def test_no_former_path_is_made_where_there_was_none(directory: Path) -> None:
+    """A new directory holds what is used."""
+    listener = Listener(directory / "a" / "sock")
+    listener.socket.open()
+    assert [path.name for path in directory.iterdir()] == ["a"]
+    listener.socket.close()
+
+
 async def test_a_path_too_long_is_named(directory: Path) -> None:
     """The kernel's limit is told with its way out."""
     listener = Listener(directory / ("x" * 120))

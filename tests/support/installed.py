@@ -124,11 +124,18 @@ class Installation:
             found, since = [*found, *page], page[-1]["id"]
         return [event for event in found if event["kind"] == kind]
 
-    def wait(self, holds: Callable[[], object], what: str, seconds: float = PATIENCE_SECONDS) -> None:
-        """Wait until something holds; what the daemon said is in the failure."""
+    def wait(
+        self,
+        holds: Callable[[], object],
+        what: str,
+        seconds: float = PATIENCE_SECONDS,
+        *,
+        killed: bool = False,
+    ) -> None:
+        """Wait until something holds; what the daemon said is in the failure. `killed`: it need not run for that."""
         deadline = time.monotonic() + seconds
         while not holds():
-            dead = self.process is not None and self.process.poll() is not None
+            dead = self.process is not None and self.process.poll() is not None and not killed
             if time.monotonic() > deadline or dead:
                 log = self.log.read_text()[-6000:]
                 raise AssertionError(f"waited {seconds} s for {what}; the daemon said:\n{log}")

@@ -20,6 +20,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("api", "web"),
     ("install", "doctor", "epactl", "daemon"),
 )
+# The values that the daemon and a child of its own exchange: they stand with the child, which imports nothing of epad.
+SHARED_WITH_CHILDREN = frozenset(
+    {
+        "runners.cell.plan",
+        *(f"runners.egress.{name}" for name in ("channel", "messages", "refusal", "rules")),
+    }
+)
 RANK = {room: (level, place) for level, rooms in enumerate(LAYERS) for place, room in enumerate(rooms)}
 CHILD = re.compile(r"epad\.\w+\.[\w.]*")
 

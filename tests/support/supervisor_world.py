@@ -16,6 +16,7 @@ from epad.configuration.directories import Directories
 from epad.configuration.schema import RestartConfig, SubsystemConfig
 from epad.runtime.clock import SystemClock, boot_id
 from epad.storage.database import Database
+from epad.supervisor.cell_maker import CellMaker, NoCells
 from epad.supervisor.cgroup import delegated
 from epad.supervisor.engine import Child
 from epad.supervisor.health import HealthChecker
@@ -73,6 +74,7 @@ class World:
         self.marks = {"EPAD_STATE": str(self.directories.state)}
         self.checker = HealthChecker(self.infer, {"PATH": os.environ["PATH"]})
         self.tokens: dict[str, str] = {}
+        self.cells: CellMaker = NoCells()
 
     def make_engine(self) -> PlainEngine:
         """The plain engine, with a cgroup a child or without."""
@@ -105,6 +107,7 @@ class World:
                 checker=self.checker,
                 remember=lambda name, failed_at: self.remembered.append((name, failed_at)),
                 settings=settings or Settings(watch_seconds=0.05, watchdog_seconds=5.0),
+                cells=self.cells,
             ),
         )
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import signal
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -164,6 +165,9 @@ class VirtualEngine:
 
     async def clear(self, marks: Mapping[str, str], grace_seconds: float) -> frozenset[ProcessIdentity]:
         return frozenset()
+
+    def signal(self, child: Child, number: signal.Signals, /) -> None:
+        """Nothing here obeys a signal."""
 
     async def isolate(self, child: Child, /, *, cut: bool) -> str:
         return ""

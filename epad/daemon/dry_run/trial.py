@@ -83,7 +83,7 @@ def run(config: Config, seconds: float, environment: Mapping[str, str], say: Cal
 
 def _short_enough() -> str | None:
     """A directory for temporary ones in which the path of a socket fits: /tmp where $TMPDIR is too long."""
-    longest = Path(tempfile.gettempdir(), "epad-try-12345678", "run/notify", "n" * 32 + ".sock")
+    longest = Path(tempfile.gettempdir(), "epad-try-12345678", "run/notify", "n" * 32, "sock")
     return "/tmp" if len(os.fsencode(longest)) > MAX_SOCKET_PATH_BYTES else None  # noqa: S108
 
 

@@ -16,6 +16,8 @@ from epad.runtime.timers import sleep_to_beat
 _LONGEST_SWEEP_SECONDS = 1.0
 # One subsystem's own listener has an eighth of the connections that the one for everyone has.
 _OWN_PART = 8
+# What a severed answer has to tell its client why, before its connection is broken off.
+_CUT_SECONDS = 0.5
 
 
 class Listener:
@@ -116,11 +118,15 @@ class HttpServer:
         listeners = [self.listen_on(each, owner) for each in sockets]
         return listeners[0].address
 
-    def listen_on(self, server: socket.socket, owner: str = "") -> Listener:
-        """Listen on a socket that is bound; `owner` is the subsystem whose alone it is."""
+    def listen_on(self, server: socket.socket, owner: str = "", *, handed_over: bool = True) -> Listener:
+        """Listen on a socket that is bound; `owner` is the subsystem whose alone it is.
+
+        One that is not `handed_over` ends with this daemon.
+        """
         most = max(8, self._max_connections // _OWN_PART) if owner else self._max_connections
         listener = Listener(server, self.shared, owner, most)
-        self.handover.keep(server)
+        if handed_over:
+            self.handover.keep(server)
         self._listeners.append(listener)
         if self._sweeping is None:
             self._sweeping = asyncio.create_task(self._sweep(), name="connections")
@@ -133,13 +139,25 @@ class HttpServer:
                 self._listeners.remove(listener)
                 self.handover.drop(listener.listening)
                 await listener.close()
-                for connection in list(self.shared.connections):
-                    if connection.entrance is listener:
-                        connection.close_when_idle()
+                for connection in self._came_in_by(listener):
+                    connection.close_when_idle()
+
+    async def cut(self, listener: Listener) -> None:
+        """Listen no more at a socket, and hang up on all who came in by it: idle ones now, the others very soon."""
+        if listener in self._listeners:
+            self._listeners.remove(listener)
+        guests = self._came_in_by(listener)
+        for guest in guests:
+            guest.close_when_idle()
+        asyncio.get_running_loop().call_later(_CUT_SECONDS, _break_off, guests)
+        await listener.close()
 
     def listeners_of(self, owner: str) -> list[Listener]:
         """Return the sockets that are one subsystem's alone."""
         return [listener for listener in self._listeners if listener.owner == owner]
+
+    def _came_in_by(self, listener: Listener) -> list[Connection]:
+        return [one for one in self.shared.connections if one.entrance is listener]
 
     async def stop(self, seconds: float) -> None:
         """Stop listening, give the requests in hand so long, interrupt the rest, and close every connection."""
@@ -171,3 +189,8 @@ class HttpServer:
             for connection in list(self.shared.connections):
                 if connection.deadline <= now:
                     connection.expire()
+
+
+def _break_off(connections: Collection[Connection]) -> None:
+    for connection in connections:
+        connection.abort()

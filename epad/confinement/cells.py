@@ -1,0 +1,364 @@
+"""Keep the cells of confined subsystems: made, found again by a later daemon, and their doors opened and shut by name.
+
+A door is a listening socket in a cell's own network, at which the daemon accepts: the gateway's door, and the way
+out's. The socket stays here for as long as the cell lives; who accepts gets a copy of it.
+
+| event | the doors of that cell |
+|---|---|
+| `start` | made with the cell; opened unless the subsystem is shut |
+| `shut` | refuse at once who connects, then hang up on who is in; later cells of the subsystem begin shut |
+| `open` | opened, and so are those of later cells |
+| `ended` | gone |
+| the daemon dies | closed by the kernel: nobody accepts, so nothing passes |
+| `adopt` | made anew in the living cell, by the addresses of its record; opened unless the subsystem is shut |
+
+A door is shut by shutdown(2), after which the kernel refuses who connects, and opened by listen(2) on the same socket,
+which has kept its address: no namespace is entered for either. Rejected: closing the socket, since another must then be
+made inside (6 ms); accepting and hanging up, since the subsystem could go on using the daemon's processor time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import Final, Protocol
+
+from msgspec import structs
+from structlog.typing import FilteringBoundLogger
+
+from epad.confinement.cell_record import CellRecord, CellRecords
+from epad.confinement.errors import ConfinementError
+from epad.confinement.policy import Ability, Policy
+from epad.confinement.zygote import Cell
+from runners.cell.plan import CellPlan, Door, Wall
+
+_BACKLOG: Final = 1_024
+
+
+class DoorKind(StrEnum):
+    """Names the doors that a cell may have."""
+
+    GATEWAY = "gateway"
+    WAY_OUT = "way out"
+
+
+ADDRESSES: Final[Mapping[DoorKind, tuple[str, int]]] = {
+    DoorKind.GATEWAY: ("127.0.0.1", 8711),
+    DoorKind.WAY_OUT: ("127.0.0.1", 8712),
+}
+"""Where the doors are inside: the same in every cell, since each has a loopback of its own."""
+
+
+class Doorkeeper(Protocol):
+    """Accepts at the doors of one kind."""
+
+    async def open(self, subsystem: str, listening: socket.socket) -> None:
+        """Accept at a subsystem's door; the socket belongs to who accepts."""
+        ...
+
+    async def close(self, subsystem: str) -> None:
+        """Accept no more, and hang up on who came in."""
+        ...
+
+
+class Spawner(Protocol):
+    """Makes cells out of plans; `epad/confinement/zygote.py` is one."""
+
+    async def spawn(self, plan: CellPlan, stdin: int, stdout: int, stderr: int) -> Cell:
+        """Make a cell and start its program. Raises ConfinementError."""
+        ...
+
+    async def reopen(self, pid: int, doors: Sequence[Door]) -> Sequence[socket.socket]:
+        """Listen at these addresses inside the living cell of a process. Raises ConfinementError."""
+        ...
+
+    async def close(self) -> None: ...
+
+    @property
+    def pid(self) -> int | None:
+        """Return the process that makes cells; None if there is none."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CellOrder:
+    """Describes one start of a confined subsystem. `doors` are empty where the machine gives no network of its own.
+
+    `shown` are directories of epad's that are read inside whatever the policy says: that of its notify socket.
+    """
+
+    policy: Policy
+    command: tuple[str, ...]
+    environment: Mapping[str, str]
+    directory: Path
+    doors: tuple[Door, ...]
+    shown: tuple[str, ...] = ()
+
+
+class Planner(Protocol):
+    """Knows which walls this machine has."""
+
+    async def has_network(self, subsystem: str) -> bool:
+        """Tell if a subsystem's cell here has a network of its own, and so doors. Raises ConfinementError."""
+        ...
+
+    async def plan(self, order: CellOrder) -> CellPlan:
+        """Plan the walls. Raises ConfinementError for those that are required and cannot be had."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class CellsContext:
+    """Gives cells their parts. `policies` returns a subsystem's policy as it is configured now."""
+
+    policies: Callable[[str], Policy]
+    planner: Planner
+    spawner: Spawner
+    records: CellRecords
+    keepers: Mapping[DoorKind, Doorkeeper]
+    log: FilteringBoundLogger
+
+
+@dataclass(slots=True)
+class _Living:
+    """Holds a cell that stands. `accepted` are the doors that somebody accepts at."""
+
+    record: CellRecord
+    doors: dict[DoorKind, socket.socket] = field(default_factory=dict)
+    accepted: set[DoorKind] = field(default_factory=set)
+    trouble: str = ""
+    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
+
+
+@dataclass(frozen=True, slots=True)
+class Confinement:
+    """Says how a subsystem is confined. `missing` are walls it has to do without, each with the reason.
+
+    `trouble` is why its doors are not as they should be.
+    """
+
+    profile: str
+    missing: Mapping[str, str] = field(default_factory=dict)
+    trouble: str = ""
+
+
+class Cells:
+    """Implements `epad.supervisor.cell_maker.CellMaker`, and opens and shuts doors for the responses."""
+
+    def __init__(self, context: CellsContext) -> None:
+        self._context = context
+        self._living: dict[str, _Living] = {}
+        self._shut: set[str] = set()
+
+    # For the start of a subsystem.
+
+    async def gateway_url(self, subsystem: str) -> str:
+        """Return the URL of the gateway's door inside; empty where a subsystem has none, and uses that for everyone."""
+        doors = await self._doors(self._context.policies(subsystem))
+        return _url(DoorKind.GATEWAY) if DoorKind.GATEWAY in doors else ""
+
+    async def proxies(self, subsystem: str) -> dict[str, str]:
+        """Return the variables that lead a program to its way out; none where it has none."""
+        if DoorKind.WAY_OUT not in await self._doors(self._context.policies(subsystem)):
+            return {}
+        url = _url(DoorKind.WAY_OUT)
+        return {
+            **{
+                name: url
+                for each in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
+                for name in (each, each.lower())
+            },
+            **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),
+        }
+
+    async def plan(
+        self, subsystem: str, command: tuple[str, ...], environment: Mapping[str, str], directory: Path
+    ) -> CellPlan | None:
+        """Plan the walls around one start of a subsystem; None if it has none. Raises ConfinementError."""
+        policy = self._context.policies(subsystem)
+        if not policy.confined:
+            self._context.records.forget(subsystem)
+            return None
+        _require_workspace(policy)
+        doors = tuple(Door(*ADDRESSES[kind]) for kind in await self._doors(policy))
+        shown = tuple(str(Path(path).parent) for name, path in environment.items() if name == "NOTIFY_SOCKET")
+        order = CellOrder(policy, command, environment, directory, doors, shown)
+        return await self._context.planner.plan(order)
+
+    async def start(self, plan: CellPlan, output: int) -> int:
+        """Make a cell, print into `output`, and return the pid of its first process. Raises ConfinementError.
+
+        Its record comes first, so the next daemon finds the doors of a cell that this one made and never told of.
+        """
+        await self.ended(plan.name)
+        kinds = [kind for kind in DoorKind if Door(*ADDRESSES[kind]) in plan.doors]
+        profile = self._context.policies(plan.name).profile
+        own_network = Wall.NETWORK in plan.walls
+        record = CellRecord(profile, {kind: ADDRESSES[kind] for kind in kinds}, {}, own_network)
+        self._write(plan.name, record)
+        nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            made = await self._context.spawner.spawn(plan, nothing, output, output)
+        except ConfinementError:
+            self._context.records.forget(plan.name)
+            raise
+        finally:
+            os.close(nothing)
+        record = structs.replace(record, missing=dict(made.missing))
+        self._write(plan.name, record)
+        living = self._living[plan.name] = _Living(record, dict(zip(kinds, made.doors, strict=False)))
+        await self._bring(plan.name, living)
+        return made.pid
+
+    async def adopt(self, subsystem: str, pid: int) -> None:
+        """Know the cell that an earlier daemon has made around this process, and make its doors anew.
+
+        That they cannot be made is told and no more: whoever is inside reaches nothing, until it is started again.
+        """
+        record = self._context.records.read(subsystem)
+        if record is None:
+            return
+        living = self._living[subsystem] = _Living(record)
+        kinds = [DoorKind(kind) for kind in record.doors]
+        try:
+            addresses = [Door(*record.doors[kind]) for kind in kinds]
+            doors = await self._context.spawner.reopen(pid, addresses) if addresses else ()
+        except ConfinementError as error:
+            living.trouble = f"its doors could not be made anew: {error}"
+            self._context.log.error("cell.closed", subsystem=subsystem, pid=pid, reason=str(error))
+            return
+        living.doors = dict(zip(kinds, doors, strict=True))
+        await self._bring(subsystem, living)
+
+    async def ended(self, subsystem: str) -> None:
+        """Close the doors of a cell that is no more, and forget it."""
+        living = self._living.pop(subsystem, None)
+        if living is None:
+            return
+        async with living.changing:
+            await self._close(subsystem, living)
+            for listening in living.doors.values():
+                listening.close()
+        self._context.records.forget(subsystem)
+
+    def has(self, subsystem: str) -> bool:
+        """Tell if a subsystem's process is in a cell."""
+        return subsystem in self._living
+
+    def has_own_network(self, subsystem: str) -> bool:
+        """Tell if nothing but its doors leads out of a subsystem's cell."""
+        living = self._living.get(subsystem)
+        return living is not None and living.record.own_network and Wall.NETWORK not in living.record.missing
+
+    # For the responses.
+
+    async def shut(self, subsystem: str) -> None:
+        """Let a subsystem reach nothing, now and when it is started again; what it was doing is cut off."""
+        self._shut.add(subsystem)
+        living = self._living.get(subsystem)
+        if living is not None:
+            _refuse_all(living)  # before anything is awaited
+            await self._bring(subsystem, living)
+
+    async def open(self, subsystem: str) -> None:
+        """Let a subsystem through its doors again."""
+        self._shut.discard(subsystem)
+        living = self._living.get(subsystem)
+        if living is not None:
+            await self._bring(subsystem, living)
+
+    # For who looks, and at the end.
+
+    def confinement(self, subsystem: str) -> Confinement:
+        """Say how a subsystem's process is confined, or will be when it is started."""
+        living = self._living.get(subsystem)
+        if living is None:
+            return Confinement(self._context.policies(subsystem).profile)
+        return Confinement(living.record.profile, living.record.missing, living.trouble)
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """Return the processes of ours that make cells."""
+        pid = self._context.spawner.pid
+        return frozenset() if pid is None else frozenset({pid})
+
+    async def close(self) -> None:
+        """Let go of all cells, which live on with their doors closed: the next daemon makes these anew."""
+        for living in self._living.values():
+            for listening in living.doors.values():
+                listening.close()
+        self._living.clear()
+        await self._context.spawner.close()
+
+    async def _doors(self, policy: Policy) -> tuple[DoorKind, ...]:
+        """Return the doors that a policy has here: none without a network of its own."""
+        if not policy.confined or policy.profile == "sealed":
+            return ()
+        if not await self._context.planner.has_network(policy.subsystem):
+            return ()
+        wanted = {DoorKind.GATEWAY: Ability.MODEL in policy.abilities, DoorKind.WAY_OUT: True}
+        return tuple(kind for kind in DoorKind if wanted[kind] and kind in self._context.keepers)
+
+    async def _bring(self, subsystem: str, living: _Living) -> None:
+        """Bring the doors of a cell to what is wanted by now: a call that waited for another does the newest."""
+        async with living.changing:
+            if self._living.get(subsystem) is not living:
+                return
+            if subsystem in self._shut:
+                _refuse_all(living)
+                await self._close(subsystem, living)
+            else:
+                await self._open(subsystem, living)
+
+    async def _open(self, subsystem: str, living: _Living) -> None:
+        living.trouble = ""
+        for kind, listening in living.doors.items():
+            if subsystem in self._shut:  # meanwhile: that call waits for this one, and closes the others
+                return
+            if kind in living.accepted:
+                continue
+            try:
+                listening.listen(_BACKLOG)
+                await self._context.keepers[kind].open(subsystem, listening.dup())
+                living.accepted.add(kind)
+            except OSError as error:
+                living.trouble = f"its {kind} door could not be opened: {error.strerror}"
+                self._context.log.error("cell.closed", subsystem=subsystem, door=kind, reason=str(error))
+
+    async def _close(self, subsystem: str, living: _Living) -> None:
+        """Hang up on who is in, at all doors at once."""
+        accepted, living.accepted = living.accepted, set()
+        await asyncio.gather(*(self._context.keepers[kind].close(subsystem) for kind in accepted))
+
+    def _write(self, subsystem: str, record: CellRecord) -> None:
+        try:
+            self._context.records.write(subsystem, record)
+        except OSError as error:
+            self._context.log.error("cell.unrecorded", subsystem=subsystem, error=str(error))
+
+
+def _require_workspace(policy: Policy) -> None:
+    """Raise ConfinementError where a workspace is not there: it would be left out of the tree."""
+    if not Path(policy.workspace).is_dir():
+        where = f"{policy.workspace}, the workspace of {policy.subsystem}"
+        raise ConfinementError("no such directory", "make it, or name another", where=where, permanent=True)
+
+
+def _refuse_all(living: _Living) -> None:
+    """Have the kernel refuse who connects, and reset who waits to be accepted.
+
+    Once, and no more: shut down again, a socket that does not listen breaks every connection that it accepts later.
+    """
+    for listening in living.doors.values():
+        if listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            listening.shutdown(socket.SHUT_RDWR)
+
+
+def _url(kind: DoorKind) -> str:
+    host, port = ADDRESSES[kind]
+    return f"http://{host}:{port}"

@@ -1,0 +1,141 @@
+"""Put on record what the way out reports: in the event log, in the series, and before the probe."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from epad.confinement.approvals import Subject
+from epad.confinement.metrics import EGRESS_BYTES, EGRESS_OPEN, EGRESS_OPENED, EGRESS_REFUSED
+from epad.metrics.registry import Metrics
+from epad.storage.event_log import EventKind, EventLog
+from probes.egress import EgressObserver, EgressOpened, EgressRefused, EgressSent
+from runners.egress.messages import Event
+from runners.egress.messages import EventKind as Reported
+from runners.egress.refusal import Why
+from statemachine.clock import Clock
+
+EVENT_SECONDS: Final = 5.0
+"""One event of the log stands for all of the same kind, host and reason in this time."""
+_MOST_SILENT: Final = 1_000
+_NO_ATTEMPT: Final = frozenset({Why.UNKNOWN_NAME, Why.UNREACHABLE, Why.TOO_SLOW, Why.HUNG_UP})
+"""The host or the network is at fault, or the client has changed its mind: nothing to hold against it."""
+
+
+class Hosts(Protocol):
+    """Remembers which hosts were reached; `epad/confinement/known_hosts.py` does."""
+
+    def is_first(self, subject: Subject) -> bool:
+        """Tell if a host is reached for the first time, and remember it."""
+        ...
+
+
+@dataclass(slots=True)
+class _Open:
+    """A connection that is open, and how many of its bytes are counted."""
+
+    subject: Subject
+    up: int = 0
+    down: int = 0
+
+
+class EgressRecord:
+    """Takes the reports of one way out, in their order."""
+
+    def __init__(
+        self, events: EventLog, metrics: Metrics, observer: EgressObserver, hosts: Hosts, clock: Clock
+    ) -> None:
+        self._events = events
+        self._metrics = metrics
+        self._observer = observer
+        self._hosts = hosts
+        self._clock = clock
+        self._open: dict[int, _Open] = {}
+        self._silent: dict[tuple[object, ...], tuple[float, int]] = {}
+        self._takes: dict[Reported, Callable[[Event], None]] = {
+            Reported.REFUSED: self._refused,
+            Reported.OPENED: self._opened,
+            Reported.MOVED: self._moved,
+            Reported.CLOSED: self._closed,
+        }
+
+    def take(self, event: Event) -> None:
+        """Take one report; what is no connection's is left to others."""
+        take = self._takes.get(event.kind)
+        if take is not None:
+            take(event)
+
+    def lost(self) -> None:
+        """Close what was open through a way out that has ended."""
+        for number, one in list(self._open.items()):
+            told = Event(
+                Reported.CLOSED,
+                one.subject.subsystem,
+                number,
+                one.subject.host,
+                one.subject.port,
+                up=one.up,
+                down=one.down,
+                why=Why.CUT,
+            )
+            self._closed(told)
+
+    def _refused(self, event: Event) -> None:
+        now = self._clock.monotonic()
+        self._metrics.of(EGRESS_REFUSED).labels(event.door, event.why).inc()
+        if event.why not in _NO_ATTEMPT:
+            is_fronting = event.why == Why.OTHER_SERVER_NAME
+            self._observer.refused(
+                EgressRefused(event.door, now, event.host, event.port, event.words, is_fronting)
+            )
+        fields = {"host": event.host, "port": event.port, "why": event.why, "words": event.words}
+        self._emit(EventKind.EGRESS_REFUSED, event, (event.host, event.port, event.why), **fields)
+
+    def _opened(self, event: Event) -> None:
+        now, subject = self._clock.monotonic(), Subject(event.door, event.host, event.port)
+        self._open[event.connection] = _Open(subject)
+        self._metrics.of(EGRESS_OPENED).labels(event.door).inc()
+        self._metrics.of(EGRESS_OPEN).labels(event.door).inc()
+        is_first = self._hosts.is_first(subject)
+        self._observer.opened(EgressOpened(event.door, now, event.host, event.port, is_first))
+        fields = {"host": event.host, "port": event.port, "address": event.address, "how": event.how}
+        self._emit(EventKind.EGRESS_OPENED, event, (event.host, event.port), first=is_first, **fields)
+
+    def _moved(self, event: Event) -> None:
+        one = self._open.get(event.connection)
+        if one is None:
+            return
+        sent, received = event.up - one.up, event.down - one.down
+        one.up, one.down = event.up, event.down
+        series = self._metrics.of(EGRESS_BYTES)
+        series.labels(event.door, "up").inc(sent)
+        series.labels(event.door, "down").inc(received)
+        if sent:
+            self._observer.sent(EgressSent(event.door, self._clock.monotonic(), event.host, sent))
+
+    def _closed(self, event: Event) -> None:
+        self._moved(event)
+        if self._open.pop(event.connection, None) is not None:
+            self._metrics.of(EGRESS_OPEN).labels(event.door).dec()
+        fields = {
+            "host": event.host,
+            "port": event.port,
+            "sent_bytes": event.up,
+            "received_bytes": event.down,
+        }
+        how = {"seconds": event.seconds, "why": event.why}
+        self._emit(EventKind.EGRESS_CLOSED, event, (event.host, event.port, event.why), **fields, **how)
+
+    def _emit(self, kind: EventKind, event: Event, same: tuple[object, ...], **fields: object) -> None:
+        """Write an event, unless the same was written just now: then it is counted into the next."""
+        now, key = self._clock.monotonic(), (kind, event.door, *same)
+        told_at, unsaid = self._silent.get(key, (float("-inf"), 0))
+        if now - told_at < EVENT_SECONDS:
+            self._silent[key] = (told_at, unsaid + 1)
+            return
+        self._silent.pop(key, None)
+        self._silent[key] = (now, 0)
+        if len(self._silent) > _MOST_SILENT:
+            del self._silent[next(iter(self._silent))]
+        self._events.emit(kind, event.door, **fields, unsaid_before=unsaid)

@@ -1,0 +1,90 @@
+"""Plan the cells of this machine: its walls are tried when the first cell is wanted, once for each user."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import pwd
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from epad.confinement.cells import CellOrder
+from epad.confinement.errors import ConfinementError
+from epad.confinement.machine import examine
+from epad.confinement.plan import Abilities, Program, plan_of
+from epad.confinement.zygote import Zygote
+from epad.runtime.environment_marks import INSTANCE_MARK, STATE_MARK, SUBSYSTEM_MARK
+from runners.cell.plan import CellPlan, Wall
+
+_MARKS = (STATE_MARK, SUBSYSTEM_MARK, INSTANCE_MARK)
+
+
+@dataclass(frozen=True, slots=True)
+class User:
+    """Whom a program runs as."""
+
+    uid: int
+    gid: int
+    groups: tuple[int, ...] = ()
+
+
+def find_user(text: str) -> User | None:
+    """Find the user that a program is to run as: None where it runs as the daemon does. Raises ConfinementError.
+
+    Only a daemon that is root can make a program another user's; `user` is then who may use its doors, as elsewhere.
+    """
+    if not text or os.geteuid() != 0:
+        return None
+    if text.isdecimal():
+        return User(int(text), int(text))
+    try:
+        entry = pwd.getpwnam(text)
+    except KeyError as error:
+        fix = "make the user, or give a number"
+        raise ConfinementError(f"this machine knows no user {text!r}", fix, permanent=True) from error
+    return User(entry.pw_uid, entry.pw_gid, tuple(os.getgrouplist(text, entry.pw_gid)))
+
+
+class MachinePlanner:
+    """Implements `epad.confinement.cells.Planner`.
+
+    `users` returns a subsystem's setting `user`, `ports` the ports of this machine that a cell may reach where it has
+    no network of its own.
+    """
+
+    def __init__(
+        self, zygote: Zygote, users: Callable[[str], str], ports: Callable[[], tuple[int, ...]]
+    ) -> None:
+        self._zygote = zygote
+        self._users = users
+        self._ports = ports
+        self._examining = asyncio.Lock()
+        self._abilities: dict[int | None, Abilities] = {}
+
+    async def has_network(self, subsystem: str) -> bool:
+        """Tell if a subsystem's cell here has a network of its own, and so doors. Raises ConfinementError."""
+        return (await self._examined(find_user(self._users(subsystem)))).have(Wall.NETWORK)
+
+    async def plan(self, order: CellOrder) -> CellPlan:
+        """Plan the walls. Raises ConfinementError for those that are required and cannot be had."""
+        user = find_user(self._users(order.policy.subsystem))
+        program = Program(
+            order.command,
+            order.environment,
+            {name: order.environment[name] for name in _MARKS if name in order.environment},
+            shown=order.shown,
+        )
+        if user is not None:
+            program = replace(program, uid=user.uid, gid=user.gid, groups=user.groups)
+        return plan_of(order.policy, program, await self._examined(user), order.doors, self._ports())
+
+    def abilities(self) -> Mapping[int | None, Abilities]:
+        """Return what was tried so far, by user."""
+        return self._abilities
+
+    async def _examined(self, user: User | None) -> Abilities:
+        uid = None if user is None else user.uid
+        async with self._examining:
+            if uid not in self._abilities:
+                self._abilities[uid] = await examine(self._zygote, uid)
+            return self._abilities[uid]

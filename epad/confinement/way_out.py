@@ -1,0 +1,328 @@
+"""Run the way out for the daemon: keep its process going, give it doors and rules, hear its reports, answer questions.
+
+The process is started with the first door, and again whenever it ends. It holds every connection of every cell, so the
+daemon's own loop carries none of their bytes. Whatever happens, it fails closed:
+
+| event | what passes then |
+|---|---|
+| the process dies | nothing: its connections end with it, and who connects waits for the next process |
+| the daemon dies | nothing: the process sees the channel end, cuts everything and ends |
+| a door is closed | nothing of that subsystem; a process that has not cut it in time is killed |
+| either side reads no more | what is open, until the channel is full; then the process ends |
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import msgspec
+import structlog
+from structlog.typing import FilteringBoundLogger
+
+from epad.confinement.approvals import (
+    ANSWER_SECONDS,
+    APPROVED_SECONDS,
+    MOST_OPEN,
+    Approvals,
+    Question,
+    State,
+    Subject,
+)
+from epad.confinement.egress_record import EgressRecord
+from epad.confinement.metrics import EGRESS_QUESTIONS, EGRESS_STARTS
+from epad.confinement.policy import Policy
+from epad.metrics.registry import Metrics
+from epad.storage.event_log import EventKind, EventLog
+from runners.egress.channel import Channel
+from runners.egress.messages import CloseDoor, Decide, Event, OpenDoor, Order, write_order
+from runners.egress.messages import EventKind as Reported
+from runners.egress.refusal import Why
+
+RESTART_SECONDS: Final = 0.2
+"""Between two starts at least: one that cannot run at all is not tried more often."""
+CUT_SECONDS: Final = 1.0
+"""A door that is told to close is closed within a few milliseconds; a process that is stuck is killed after this."""
+_END_SECONDS: Final = 1.0
+_HOME: Final = Path(__file__).parents[2]
+_PASSED_ON: Final = ("PATH", "LD_LIBRARY_PATH", "RES_OPTIONS", "LOCALDOMAIN")
+
+
+@dataclass(frozen=True, slots=True)
+class WayOutContext:
+    """Holds what the way out works with. `policies` gives a subsystem's policy as of now.
+
+    `program` names the program at the other end of a subsystem's connection, by its port; empty if it is not found.
+    """
+
+    policies: Callable[[str], Policy]
+    approvals: Approvals
+    record: EgressRecord
+    events: EventLog
+    metrics: Metrics
+    program: Callable[[str, int], str] = lambda _subsystem, _port: ""
+
+
+class WayOut:
+    """The doors that are open, and the process behind them."""
+
+    def __init__(self, context: WayOutContext) -> None:
+        self._context = context
+        self._log: FilteringBoundLogger = structlog.get_logger("epad.confinement")
+        self._doors: dict[str, socket.socket] = {}
+        self._told: dict[str, OpenDoor] = {}
+        self._cutting: dict[str, asyncio.Future[None]] = {}
+        self._wanted = asyncio.Event()
+        self._channel: Channel | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def pid(self) -> int | None:
+        """Return the process's number, if there is one."""
+        return None if self._process is None else self._process.pid
+
+    async def open(self, subsystem: str, listening: socket.socket) -> None:
+        """Let a subsystem out by a listener, which belongs to the way out from now on."""
+        self._drop(subsystem)
+        self._doors[subsystem] = listening
+        self._wanted.set()
+        self._tell(subsystem)
+
+    async def close(self, subsystem: str) -> None:
+        """Cut all that is open through a subsystem's door, and let nothing more through. Its questions are denied."""
+        waited = self._context.approvals.deny_all(subsystem, "the subsystem is held")
+        self._decide(
+            waited, allow=False, why=Why.DENIED, words=f"{subsystem} is held: nothing of it goes out"
+        )
+        known = subsystem in self._told
+        self._drop(subsystem)
+        if self._channel is None or not known:
+            return
+        cut = self._cutting.setdefault(subsystem, asyncio.get_running_loop().create_future())
+        self._send(CloseDoor(subsystem))
+        try:
+            async with asyncio.timeout(CUT_SECONDS):
+                await asyncio.shield(cut)
+        except TimeoutError:
+            self._log.error(
+                "egress.not_cut", subsystem=subsystem, effect="the way out is killed, and another started"
+            )
+            self._kill()
+        finally:
+            self._cutting.pop(subsystem, None)
+
+    def configure(self) -> None:
+        """Give every open door the rules as they are now; what is open stays."""
+        for subsystem in self._doors:
+            self._tell(subsystem)
+
+    def approve(self, number: int, seconds: float | None = APPROVED_SECONDS, reason: str = "") -> Question:
+        """Allow what a question asks for; None: for ever. Raises ApprovalError."""
+        waited = self._context.approvals.approve(number, seconds, reason)
+        question = self._decided(number)
+        self._tell(question.subject.subsystem)
+        self._decide(waited, allow=True)
+        self._set_timer()
+        return question
+
+    def deny(self, number: int, reason: str = "") -> Question:
+        """Deny what a question asks for. Raises ApprovalError."""
+        waited = self._context.approvals.deny(number, reason)
+        question = self._decided(number)
+        self._decide(waited, allow=False, why=Why.DENIED, words=f"{question.subject} was denied by a person")
+        self._set_timer()
+        return question
+
+    async def run(self) -> None:
+        """Keep the process going until cancelled; every door is closed then."""
+        loop = asyncio.get_running_loop()
+        try:
+            await self._wanted.wait()
+            while True:
+                next_at = loop.time() + RESTART_SECONDS
+                await self._run_one()
+                await asyncio.sleep(next_at - loop.time())
+        finally:
+            for subsystem in tuple(self._doors):
+                self._drop(subsystem)
+            if self._timer is not None:
+                self._timer.cancel()
+
+    async def _run_one(self) -> None:
+        """Start the process, and hear it until it ends."""
+        ours, theirs = Channel.pair()
+        ended = asyncio.Event()
+        try:
+            self._process = self._spawn(theirs)
+        except OSError as error:
+            ours.close()
+            self._log.error(
+                "egress.not_started", error=error.strerror, effect="no subsystem reaches any host"
+            )
+            return
+        finally:
+            theirs.close()
+        self._context.metrics.of(EGRESS_STARTS).inc()
+        self._channel = Channel(ours, self._hear, ended.set)
+        try:
+            self.configure()
+            await ended.wait()
+            self._log.warning(
+                "egress.ended", pid=self.pid, effect="all its connections are cut; another is started"
+            )
+        finally:
+            self._channel.close()
+            self._channel = None
+            await self._reap(self._process)
+            self._forget_all()
+
+    def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
+        environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        return subprocess.Popen(
+            (sys.executable, "-P", "-S", "-m", "runners.egress", str(theirs.fileno())),
+            env={**environment, "PYTHONPATH": str(_HOME)},
+            cwd="/",
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            pass_fds=(theirs.fileno(),),
+            start_new_session=True,
+        )
+
+    async def _reap(self, process: subprocess.Popen[bytes]) -> None:
+        process.kill()
+        self._process = None
+        with suppress(subprocess.TimeoutExpired):
+            await asyncio.to_thread(process.wait, _END_SECONDS)
+
+    def _kill(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+
+    def _forget_all(self) -> None:
+        """Forget what a process that has ended was told, and put an end to its connections on record."""
+        self._told.clear()
+        self._context.record.lost()
+        self._context.approvals.withdraw_all()
+        for cut in self._cutting.values():
+            if not cut.done():
+                cut.set_result(None)
+
+    def _drop(self, subsystem: str) -> None:
+        self._told.pop(subsystem, None)
+        listening = self._doors.pop(subsystem, None)
+        if listening is not None:
+            listening.close()
+
+    def _tell(self, subsystem: str) -> None:
+        """Open a subsystem's door, or change its rules, if there is a door and anything is new."""
+        listening = self._doors.get(subsystem)
+        if listening is None or self._channel is None:
+            return
+        policy = self._context.policies(subsystem)
+        rules = (*policy.hosts, *self._context.approvals.rules(subsystem))
+        order = OpenDoor(subsystem, tuple(dict.fromkeys(map(str, rules))), policy.ask)
+        known = self._told.get(subsystem)
+        if order != known:
+            self._told[subsystem] = order
+            self._send(order, [listening.fileno()] if known is None else ())
+
+    def _send(self, order: Order, descriptors: Sequence[int] = ()) -> None:
+        if self._channel is not None:
+            self._channel.send(write_order(order), descriptors)
+
+    def _hear(self, message: bytes, descriptors: Sequence[int]) -> None:
+        """Take in a report. One that the way out never makes ends it."""
+        del descriptors
+        try:
+            event = msgspec.convert(json.loads(message), Event)
+        except (ValueError, msgspec.ValidationError) as error:
+            self._log.error("egress.unknown_report", error=str(error)[:200], effect="the way out is killed")
+            self._kill()
+            return
+        match event.kind:
+            case Reported.ASKED:
+                self._ask(event)
+            case Reported.WITHDRAWN:
+                self._context.approvals.withdraw(event.connection)
+            case Reported.CUT if (cut := self._cutting.get(event.door)) is not None and not cut.done():
+                cut.set_result(None)
+            case _:
+                self._context.record.take(event)
+
+    def _ask(self, event: Event) -> None:
+        """Put a connection's question, or answer it by what a person has said before."""
+        subject = Subject(event.door, event.host, event.port)
+        program = self._context.program(event.door, event.peer)
+        question = self._context.approvals.ask(subject, event.connection, program)
+        if question is None:
+            words = (
+                f"{MOST_OPEN} questions of {event.door} are open already: try again when they are answered"
+            )
+            self._decide([event.connection], allow=False, why=Why.TOO_MANY_QUESTIONS, words=words)
+        elif question.state is not State.OPEN:
+            allow = question.state is State.ALLOWED
+            words = "" if allow else f"{subject} was denied by a person"
+            self._decide([event.connection], allow=allow, why=Why.DENIED, words=words)
+        elif question.waiting == [event.connection]:
+            fields = {
+                "question": question.number,
+                "host": subject.host,
+                "port": subject.port,
+                "program": program,
+            }
+            self._context.events.emit(EventKind.EGRESS_ASKED, subject.subsystem, **fields)
+            self._set_timer()
+
+    def _decide(self, connections: Sequence[int], *, allow: bool, why: str = "", words: str = "") -> None:
+        for connection in connections:
+            self._send(Decide(connection, allow, why, words))
+
+    def _decided(self, number: int) -> Question:
+        """Put a person's answer on record."""
+        [question] = [one for one in self._context.approvals.all() if one.number == number]
+        self._end(question)
+        return question
+
+    def _end(self, question: Question) -> None:
+        subject = question.subject
+        self._context.metrics.of(EGRESS_QUESTIONS).labels(subject.subsystem, question.state).inc()
+        fields = {
+            "question": question.number,
+            "host": subject.host,
+            "port": subject.port,
+            "answer": question.state,
+        }
+        self._context.events.emit(
+            EventKind.EGRESS_DECIDED, subject.subsystem, **fields, reason=question.reason
+        )
+
+    def _set_timer(self) -> None:
+        """Look again when a question's time is up, or an approval ends."""
+        if self._timer is not None:
+            self._timer.cancel()
+        at = self._context.approvals.next_change()
+        delay = None if at is None else max(0.0, at - self._context.approvals.now())
+        self._timer = None if delay is None else asyncio.get_running_loop().call_later(delay, self._expire)
+
+    def _expire(self) -> None:
+        """Refuse who was not answered in time, and take back what was allowed for a time."""
+        for question in self._context.approvals.expire():
+            words = (
+                f"nobody answered question {question.number} within {ANSWER_SECONDS:g} s: "
+                f"after `epactl approve {question.number}` the next try passes"
+            )
+            waited, question.waiting = question.waiting, []
+            self._decide(waited, allow=False, why=Why.UNANSWERED, words=words)
+            self._end(question)
+        self.configure()
+        self._set_timer()

@@ -1,0 +1,215 @@
+"""Serve one client's connection, from its first byte to its last.
+
+**The walk** is `Connection.serve`: hear what is wanted, find its rule (or have a person asked), look the name up once
+and check its addresses, connect, check that a tunnel begins with the right name, tell the daemon, and only then send
+the client's first byte on.
+
+| ends by | the client sees | the daemon hears |
+|---|---|---|
+| a refusal before the tunnel | an answer with the reason (HTTP), or a code (SOCKS5) | `refused` |
+| a refusal of a tunnel's first bytes | a TLS alert and the end | `refused` |
+| the end of either side | the same end | `closed`, with the bytes each way |
+| a cut: the door is closed, or nothing has moved for too long | the end, at once | `closed`, with the reason |
+
+A cancellation is a cut, at whichever await it comes: `cut` has aborted both connections before.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from dataclasses import replace
+from typing import Final, Protocol
+
+from runners.egress import plain, socks
+from runners.egress.first_bytes import check_first_bytes
+from runners.egress.messages import Event, EventKind, Limits
+from runners.egress.network import Streams
+from runners.egress.refusal import RefusedError, Why
+from runners.egress.request_head import Target
+from runners.egress.rules import HostRule
+from runners.egress.tunnel import Tunnel
+from runners.egress.wanted import Wanted, hear
+
+_ACCESS_DENIED: Final = b"\x15\x03\x03\x00\x02\x02\x31"
+"""A fatal alert of TLS: from it a client's library tells more than that the connection ended."""
+_ESTABLISHED: Final = b"HTTP/1.1 200 Connection established\r\n\r\n"
+_LINGER_SECONDS: Final = 2.0
+
+
+class Behind(Protocol):
+    """Defines what a connection needs of the door that it came in by."""
+
+    limits: Limits
+
+    async def rule_for(self, connection: Connection, target: Target) -> HostRule:
+        """Return the rule by which a target may be reached. Raises RefusedError."""
+        ...
+
+    async def connect(self, target: Target, rule: HostRule) -> tuple[str, Streams]:
+        """Reach a target by its rule. Raises RefusedError."""
+        ...
+
+    def report(self, event: Event) -> None:
+        """Report something to the daemon."""
+        ...
+
+
+class Connection:
+    """One client's connection through a door. `number` is its own among all of this process."""
+
+    def __init__(self, door: Behind, number: int, client: Streams) -> None:
+        self.number = number
+        self._door = door
+        self._client = client
+        self._server: Streams | None = None
+        self._tunnel: Tunnel | None = None
+        self._is_established = False
+        self._why_cut = ""
+        self._said = Event(EventKind.REFUSED, connection=number, peer=_port_of(client))
+
+    async def serve(self) -> None:
+        """Let the client through, or refuse it; tell of either."""
+        try:
+            wanted = await self._hear()
+            rule = await self._door.rule_for(self, wanted.target)
+            address, self._server = await self._door.connect(wanted.target, rule)
+            self._said = replace(self._said, address=address)
+            first = await self._first_bytes(wanted, rule)
+            tunnel = self._tunnel = Tunnel(self._client, self._server)
+            self.report(EventKind.OPENED)
+            await self._carry(tunnel, wanted, first)
+        except RefusedError as refused:
+            await self._refuse(refused)
+        except asyncio.CancelledError:
+            self._why_cut = self._why_cut or Why.CUT
+            raise
+        except OSError:
+            pass  # either side has ended it
+        finally:
+            self._finish()
+
+    def report(self, kind: EventKind) -> None:
+        """Report something of this connection."""
+        self._door.report(replace(self._said, kind=kind))
+
+    @property
+    def has_hung_up(self) -> bool:
+        """Tell if the client has ended its side, and has sent nothing that is not read."""
+        reader, _ = self._client
+        return reader.at_eof()
+
+    def cut(self) -> None:
+        """End both sides now."""
+        for streams in (self._client, self._server):
+            if streams is not None:
+                streams[1].transport.abort()
+
+    async def _hear(self) -> Wanted:
+        """Read what the client wants. Raises RefusedError, and OSError if it has hung up."""
+        seconds = self._door.limits.head_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                wanted = await hear(self._client)
+        except TimeoutError:
+            raise RefusedError(Why.TOO_SLOW, f"no request came within {seconds:g} s") from None
+        except asyncio.IncompleteReadError:
+            raise ConnectionResetError from None
+        target = wanted.target
+        self._said = replace(self._said, how=wanted.how, host=target.host, port=target.port)
+        return wanted
+
+    async def _first_bytes(self, wanted: Wanted, rule: HostRule) -> bytes:
+        """Return the bytes to send first: a checked hello, or the head of a plain request. Raises RefusedError."""
+        if wanted.head is not None:
+            return wanted.head
+        _, writer = self._client
+        self._is_established = True
+        writer.write(socks.reply(socks.SUCCEEDED) if wanted.how == "socks5" else _ESTABLISHED)
+        seconds = self._door.limits.hello_seconds
+        try:
+            async with asyncio.timeout(seconds):
+                return await check_first_bytes(self._client[0], wanted.target, rule)
+        except TimeoutError:
+            raise RefusedError(
+                Why.NO_TLS, f"the tunnel did not begin with a TLS hello within {seconds:g} s"
+            ) from None
+        except asyncio.IncompleteReadError:
+            raise RefusedError(Why.HUNG_UP, "the tunnel ended before its TLS hello") from None
+
+    async def _carry(self, tunnel: Tunnel, wanted: Wanted, first: bytes) -> None:
+        """Send the first bytes, then copy until the end, or until nothing moves any more."""
+        await tunnel.send(first)
+        carrying = asyncio.create_task(self._copy(tunnel, wanted))
+        limits, loop = self._door.limits, asyncio.get_running_loop()
+        reported = 0
+        try:
+            while not (await asyncio.wait({carrying}, timeout=limits.report_seconds))[0]:
+                if loop.time() - tunnel.moved_at >= limits.idle_seconds:
+                    self._why_cut = Why.IDLE
+                    self.cut()
+                elif tunnel.up + tunnel.down != reported:
+                    reported = tunnel.up + tunnel.down
+                    self._count(EventKind.MOVED)
+            await carrying
+        finally:
+            carrying.cancel()
+
+    async def _copy(self, tunnel: Tunnel, wanted: Wanted) -> None:
+        if wanted.head is None or self._server is None:
+            await tunnel.run()
+            return
+        body = plain.BodyReader(self._client[0], self._door.limits.body_seconds)
+        await plain.carry(tunnel, body.pieces(wanted.body_length), self._server)
+
+    async def _refuse(self, refused: RefusedError) -> None:
+        """Tell the daemon first, and the client then, in the protocol that it speaks by now."""
+        if self._tunnel is not None:
+            self._why_cut = refused.why
+            return
+        self._said = replace(self._said, why=refused.why, words=refused.words)
+        if refused.address:
+            self._said = replace(self._said, address=refused.address)
+        self.report(EventKind.REFUSED)
+        reader, writer = self._client
+        with contextlib.suppress(OSError, TimeoutError):
+            writer.write(self._refusal(refused))
+            writer.write_eof()
+            async with asyncio.timeout(
+                _LINGER_SECONDS
+            ):  # an end with bytes unread would take the answer along
+                while await reader.read(65_536):
+                    pass
+
+    def _refusal(self, refused: RefusedError) -> bytes:
+        if self._is_established:
+            return _ACCESS_DENIED
+        if refused.is_socks or self._said.how == "socks5":
+            return socks.refusal(refused)
+        told = {"type": "egress_refused", "code": refused.why, "message": refused.words}
+        body = json.dumps({"error": told | {"host": self._said.host, "port": self._said.port}}).encode()
+        head = f"HTTP/1.1 {refused.status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+        return f"{head}\r\nconnection: close\r\n\r\n".encode() + body
+
+    def _count(self, kind: EventKind) -> None:
+        """Report how much has passed."""
+        tunnel = self._tunnel
+        if tunnel is not None:
+            seconds = round(asyncio.get_running_loop().time() - tunnel.opened_at, 3)
+            told = replace(self._said, up=tunnel.up, down=tunnel.down, seconds=seconds, why=self._why_cut)
+            self._door.report(replace(told, kind=kind))
+
+    def _finish(self) -> None:
+        self._count(EventKind.CLOSED)
+        if self._why_cut:
+            self.cut()
+        for streams in (self._client, self._server):
+            if streams is not None:
+                streams[1].close()
+
+
+def _port_of(client: Streams) -> int:
+    """Return the port at the client's end: by it the daemon finds the program that asks."""
+    peer = client[1].get_extra_info("peername")
+    return int(peer[1]) if isinstance(peer, tuple) else 0

@@ -1,0 +1,79 @@
+"""Reach the network for the way out: look a name up, tell this machine's own addresses, and connect."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final, Protocol
+
+READ_BYTES: Final = 65_536
+BUFFER_BYTES: Final = 32_768
+"""Kept of what a connection has sent and nobody has read; a head must fit in."""
+_LOOK_UPS_AT_ONCE: Final = 64
+
+Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+
+
+class Network(Protocol):
+    """Defines what a door needs of the network; tests hand in one of their own."""
+
+    async def look_up(self, host: str) -> Sequence[str]:
+        """Return a host's addresses, those to be tried first before the others. Raises OSError."""
+        ...
+
+    def is_own(self, address: str) -> bool:
+        """Tell if an address is one of this machine."""
+        ...
+
+    async def connect(self, address: str, port: int) -> Streams:
+        """Connect to an address. Raises OSError."""
+        ...
+
+
+class SystemNetwork:
+    """The network of this machine."""
+
+    def __init__(self) -> None:
+        self._threads = ThreadPoolExecutor(_LOOK_UPS_AT_ONCE, thread_name_prefix="look-up")
+
+    async def look_up(self, host: str) -> Sequence[str]:
+        """Ask the system's resolver, in a thread: it may take as long as it likes."""
+        loop = asyncio.get_running_loop()
+        found = await loop.run_in_executor(self._threads, _addresses, host)
+        return list(dict.fromkeys(found))
+
+    def is_own(self, address: str) -> bool:
+        """Ask the route to it: that to an address of our own begins there. Nothing is sent."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        with socket.socket(family, socket.SOCK_DGRAM) as datagrams, contextlib.suppress(OSError):
+            datagrams.connect((address, 9))
+            return bool(datagrams.getsockname()[0] == address)
+        return False
+
+    async def connect(self, address: str, port: int) -> Streams:
+        """Connect over TCP."""
+        family = socket.AF_INET6 if ":" in address else socket.AF_INET
+        connecting = socket.socket(family, socket.SOCK_STREAM)
+        try:
+            connecting.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(connecting, (address, port))
+            return await streams_of(connecting)
+        except BaseException:
+            connecting.close()
+            raise
+
+
+async def streams_of(connected: socket.socket) -> Streams:
+    """Return the streams of a connected socket."""
+    connected.setblocking(False)
+    with contextlib.suppress(OSError):  # a Unix socket has no such option
+        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return await asyncio.open_connection(sock=connected, limit=BUFFER_BYTES)
+
+
+def _addresses(host: str) -> list[str]:
+    found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    return [str(address[0]) for *_, address in found]

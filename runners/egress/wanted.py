@@ -1,0 +1,53 @@
+"""Hear what a client wants: a tunnel by CONNECT or SOCKS5, or one request by plain HTTP."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from typing import Final
+
+from runners.egress import socks
+from runners.egress.network import Streams
+from runners.egress.refusal import RefusedError, Why
+from runners.egress.request_head import Target, forwarded, read_head, read_plain, read_target
+
+_TLS_RECORD: Final = b"\x16"
+_SOCKS5: Final = b"\x05"
+_SOCKS4: Final = b"\x04"
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """Holds what a client wants. `head` is that of a plain request as it goes on; None for a tunnel.
+
+    `body_length` is None for a body in chunks.
+    """
+
+    how: str
+    target: Target
+    head: bytes | None = None
+    body_length: int | None = 0
+
+
+async def hear(client: Streams) -> Wanted:
+    """Read a request in any of the protocols. Raises RefusedError, and IncompleteReadError if it ends too soon."""
+    reader, _ = client
+    first = await reader.readexactly(1)
+    if first == _SOCKS5:
+        try:
+            return Wanted("socks5", await socks.read_request(client))
+        except RefusedError as refused:
+            refused.is_socks = True
+            raise
+    if first == _SOCKS4:
+        raise RefusedError(Why.NOT_OFFERED, "SOCKS4 is not offered: use socks5h://")
+    if first == _TLS_RECORD:
+        raise RefusedError(Why.BAD_REQUEST, "this proxy speaks HTTP: its address begins with http://")
+    try:
+        head = read_head(first + await reader.readuntil(b"\r\n\r\n"))
+    except asyncio.LimitOverrunError:
+        raise RefusedError(Why.TOO_LARGE, "the head of the request is too long") from None
+    if head.method == "CONNECT":
+        return Wanted("connect", read_target(head.target))
+    request = read_plain(head)
+    return Wanted("http", request.target, forwarded(head, request), request.length)

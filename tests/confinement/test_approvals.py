@@ -1,0 +1,180 @@
+"""Questions and a person's answers: numbers, deadlines, how many, how long."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from epad.confinement.approvals import (
+    ANSWER_SECONDS,
+    MOST_OPEN,
+    ApprovalError,
+    Approvals,
+    Question,
+    State,
+    Subject,
+)
+from runners.egress.rules import HostRule
+from statemachine.clock import ManualClock
+
+
+@pytest.fixture
+def clock() -> ManualClock:
+    return ManualClock()
+
+
+@pytest.fixture
+def approvals(clock: ManualClock) -> Approvals:
+    return Approvals(clock)
+
+
+def subject(host: str = "a.example", subsystem: str = "agent") -> Subject:
+    return Subject(subsystem, host, 443)
+
+
+def asked(approvals: Approvals, host: str = "a.example", connection: int = 1) -> Question:
+    question = approvals.ask(subject(host), connection)
+    assert question is not None
+    return question
+
+
+def test_a_question_has_a_number_and_those_who_wait(approvals: Approvals) -> None:
+    """Connections for the same host and port wait for the same answer."""
+    question = asked(approvals, connection=7)
+    assert asked(approvals, connection=8) is question
+    assert (question.number, question.waiting, question.tries, question.state) == (1, [7, 8], 2, State.OPEN)
+    assert asked(approvals, "b.example", 9).number == 2
+
+
+def test_an_approval_lets_go_and_is_a_rule_for_its_time(approvals: Approvals, clock: ManualClock) -> None:
+    question = asked(approvals, connection=7)
+    assert approvals.approve(question.number, 60.0, "needed") == [7]
+    assert approvals.rules("agent") == (HostRule("a.example"),)
+    assert approvals.rules("other") == ()
+    assert asked(approvals, connection=8).state is State.ALLOWED
+    assert approvals.next_change() == clock.monotonic() + 60.0
+    clock.advance(60.0)
+    assert approvals.expire() == []
+    assert approvals.rules("agent") == ()
+    assert asked(approvals, connection=9).number == 2
+
+
+def test_an_approval_for_ever_has_no_end(approvals: Approvals, clock: ManualClock) -> None:
+    """And is known to the next daemon."""
+    approvals.approve(asked(approvals).number, None)
+    clock.advance(1e9)
+    assert approvals.rules("agent") == (HostRule("a.example"),)
+    assert Approvals(clock, tuple(approvals.always)).rules("agent") == (HostRule("a.example"),)
+
+
+def test_a_denial_holds_for_an_hour(approvals: Approvals, clock: ManualClock) -> None:
+    """An agent that tries again does not ask again."""
+    assert approvals.deny(asked(approvals, connection=7).number) == [7]
+    assert asked(approvals, connection=8).state is State.DENIED
+    clock.advance(3_600)
+    assert asked(approvals, connection=9).state is State.OPEN
+
+
+def test_what_nobody_answers_in_time_can_still_be_approved(approvals: Approvals, clock: ManualClock) -> None:
+    question = asked(approvals, connection=7)
+    clock.advance(ANSWER_SECONDS)
+    assert approvals.expire() == [question]
+    assert question.state is State.UNANSWERED
+    assert approvals.expire() == []
+    question.waiting.clear()
+    assert approvals.approve(question.number) == []
+    assert asked(approvals, connection=8).state is State.ALLOWED
+
+
+def test_a_later_try_opens_the_same_question_again(approvals: Approvals, clock: ManualClock) -> None:
+    question = asked(approvals)
+    clock.advance(ANSWER_SECONDS)
+    approvals.expire()
+    assert asked(approvals, connection=8) is question
+    assert (question.state, question.deadline) == (State.OPEN, clock.monotonic() + ANSWER_SECONDS)
+
+
+def test_a_subsystem_has_a_few_questions_open(approvals: Approvals) -> None:
+    """Another one is not hindered; one that is answered makes room."""
+    for number in range(MOST_OPEN):
+        asked(approvals, f"h{number}.example", number)
+    assert approvals.ask(subject("more.example"), 99) is None
+    assert asked(approvals, "h0.example", 100).number == 1
+    assert approvals.ask(subject("more.example", "other"), 101) is not None
+    approvals.deny(1)
+    assert approvals.ask(subject("more.example"), 102) is not None
+
+
+def test_who_hangs_up_asks_no_more(approvals: Approvals) -> None:
+    question = asked(approvals, connection=7)
+    asked(approvals, connection=8)
+    approvals.withdraw(7)
+    assert question.state is State.OPEN
+    approvals.withdraw(8)
+    assert question.state is State.WITHDRAWN
+    assert list(approvals.open()) == []
+    assert approvals.next_change() is None
+
+
+def test_a_held_subsystem_is_denied_all_and_may_ask_again_later(approvals: Approvals) -> None:
+    asked(approvals, "a.example", 1)
+    asked(approvals, "b.example", 2)
+    other = approvals.ask(subject("a.example", "other"), 3)
+    assert sorted(approvals.deny_all("agent", "held")) == [1, 2]
+    assert list(approvals.open()) == [other]
+    assert asked(approvals, "a.example", 4).state is State.OPEN
+
+
+def test_an_approval_can_be_taken_back(approvals: Approvals) -> None:
+    approvals.approve(asked(approvals).number, None)
+    assert approvals.revoke(subject())
+    assert not approvals.revoke(subject())
+    assert approvals.rules("agent") == ()
+
+
+@pytest.mark.parametrize("answer", ["approve", "deny"])
+def test_a_question_is_answered_once(approvals: Approvals, answer: str) -> None:
+    """And one that there is not, never."""
+    with pytest.raises(ApprovalError, match="there is no question 1; `epactl approvals`"):
+        getattr(approvals, answer)(1)
+    approvals.deny(asked(approvals).number)
+    with pytest.raises(ApprovalError, match=r"question 1 is answered: a.example:443 is denied"):
+        getattr(approvals, answer)(1)
+
+
+STEPS = st.lists(
+    st.tuples(st.sampled_from(["ask", "approve", "deny", "withdraw", "wait", "hold"]), st.integers(0, 9)),
+    max_size=60,
+)
+
+
+@given(STEPS)
+def test_whatever_happens_nobody_waits_for_nothing(steps: list[tuple[str, int]]) -> None:
+    """Who waits, waits for an open question; only what a person allowed is a rule; a few are open at most."""
+    clock = ManualClock()
+    approvals = Approvals(clock)
+    allowed: set[HostRule] = set()
+    for connection, (step, number) in enumerate(steps):
+        try:
+            match step:
+                case "ask":
+                    approvals.ask(subject(f"h{number}.example"), connection)
+                case "approve":
+                    approvals.approve(number)
+                    allowed |= {one.subject.rule for one in approvals.all() if one.number == number}
+                case "deny":
+                    approvals.deny(number)
+                case "withdraw":
+                    approvals.withdraw(number)
+                case "wait":
+                    clock.advance(number * 10.0)
+                    for late in approvals.expire():
+                        late.waiting.clear()
+                case _:
+                    approvals.deny_all("agent", "held")
+        except ApprovalError:
+            pass
+        assert all(one.state is State.OPEN for one in approvals.all() if one.waiting)
+        assert len(list(approvals.open())) <= MOST_OPEN
+        assert set(approvals.rules("agent")) <= allowed

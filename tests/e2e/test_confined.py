@@ -1,0 +1,219 @@
+"""Confined agents under the installed daemon: their way to a model, closed and opened, and after the daemon's death."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+from installed import QUICK, Installation, installation
+from machine_lacks import is_lacking
+
+pytestmark = pytest.mark.skipif(is_lacking("user namespaces"), reason="no user namespace of one's own here")
+
+# Asks again and again, and writes down when it saw what: the clock is the machine's, inside and outside.
+AGENT = """
+import json, os, time, urllib.request
+seen = open("seen", "a", buffering=1)
+def note(word):
+    seen.write(f"{time.monotonic()} {word}\\n")
+body = json.dumps({"model": "slow", "stream": True, "messages": [{"role": "user", "content": "hello"}]})
+ask = urllib.request.Request(
+    os.environ["EPAD_GATEWAY_URL"] + PATH, body.encode() if POST else None, {"Content-Type": "application/json"}
+)
+while True:
+    try:
+        with urllib.request.urlopen(ask, timeout=30) as answer:
+            note("answered")
+            for line in answer:
+                if b"error" in line:
+                    note("told")
+        note("ended")
+    except OSError as error:
+        note("refused" if "refused" in str(error) else repr(error))
+    time.sleep(0.02)
+"""
+
+
+def agent(name: str, *, path: str = "/v1/models", post: bool = False, rest: str = "") -> str:
+    """The tables of a confined agent."""
+    source = f"PATH, POST = {path!r}, {post}\n{AGENT}"
+    command = json.dumps([sys.executable, "-S", "-c", source])
+    return f"[subsystems.{name}]\ncommand = {command}\n{rest}[subsystems.{name}.confine]\n"
+
+
+class Streaming(BaseHTTPRequestHandler):
+    """A model that says a word twenty times a second for as long as somebody listens."""
+
+    def do_POST(self) -> None:
+        self.rfile.read(int(self.headers["Content-Length"]))
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.end_headers()
+        chunk = {"id": "c", "object": "chat.completion.chunk", "created": 1, "model": "slow"}
+        word = json.dumps(
+            {**chunk, "choices": [{"index": 0, "delta": {"content": "a"}, "finish_reason": None}]}
+        )
+        with contextlib.suppress(OSError):
+            while True:
+                self.wfile.write(f"data: {word}\n\n".encode())
+                time.sleep(0.05)
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 (its name in the library)
+        """Say nothing."""
+
+
+@pytest.fixture
+def model() -> Iterator[str]:
+    """The tables of an upstream that streams without end."""
+    with ThreadingHTTPServer(("127.0.0.1", 0), Streaming) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        yield f'[upstreams.slow]\nurl = "{url}"\ndialects = ["openai"]\n'
+        server.shutdown()
+
+
+def seen(house: Installation, name: str) -> list[tuple[float, str]]:
+    """What an agent has written down."""
+    path = house.state / "subsystems" / name / "seen"
+    lines = path.read_text().splitlines() if path.exists() else []
+    pairs = (line.partition(" ") for line in lines)
+    return [(float(at), word) for at, _, word in pairs if word]
+
+
+def words(house: Installation, name: str, since: float = 0.0) -> list[str]:
+    return [word for at, word in seen(house, name) if at >= since]
+
+
+def test_a_confined_agent_asks_by_its_own_door_until_it_is_quarantined(model: str) -> None:
+    """It shows no key; a live stream ends and says why; then nothing lets it in, until it is released."""
+    block = '[containment]\noperator = "block"\n'
+    with installation(
+        QUICK + block + model + agent("agent", path="/v1/chat/completions", post=True)
+    ) as house:
+        house.start()
+        house.wait(lambda: "answered" in words(house, "agent"), "a stream")
+        assert house.ctl("quarantine", "agent", "--reason", "a test").returncode == 0
+        house.wait(lambda: house.subsystem("agent")["hold"]["rung"] == "block", "the hold")
+        house.wait(lambda: words(house, "agent")[-2:] == ["refused", "refused"], "the door to be shut")
+        assert words(house, "agent")[:3] == ["answered", "told", "ended"]
+        assert set(words(house, "agent")[3:]) == {"refused"}
+        assert house.subsystem("agent")["tokens"]["turns"] == 1
+        assert house.subsystem("agent")["state"] == "quarantined"
+        at = time.monotonic()
+        assert house.ctl("release", "agent", "--reason", "a test").returncode == 0
+        house.wait(lambda: "answered" in words(house, "agent", at), "another stream")
+        assert house.stop() == 0
+        assert house.children() == {}
+
+
+def test_a_confined_child_is_heard_printed_and_judged_as_any_other() -> None:
+    """READY and a status line by its notify socket, its output in its log, the signal that ended it in the status."""
+    source = (
+        "import os, signal, socket; print('printed', flush=True)\n"
+        "one = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); one.connect(os.environ['NOTIFY_SOCKET'])\n"
+        "one.send(b'READY=1'); one.send(b'STATUS=inside'); open('go', 'w').close()\n"
+        "while os.path.exists('go'): __import__('time').sleep(0.02)\n"
+        "os.kill(os.getpid(), signal.SIGSEGV)"
+    )
+    command = json.dumps([sys.executable, "-S", "-c", source])
+    table = f'notifies = true\nrestart = {{ policy = "never" }}\ncommand = {command}\n'
+    with installation(f"{QUICK}[subsystems.child]\n{table}[subsystems.child.confine]\n") as house:
+        house.start()
+        house.wait(lambda: house.subsystem("child")["status"] == "inside", "its status")
+        assert house.subsystem("child")["state"] == "running"
+        house.wait(lambda: house.ctl("logs", "child").stdout.endswith("printed\n"), "its output")
+        (house.state / "subsystems/child/go").unlink()
+        house.wait_exits(1)
+        assert house.events("subsystem.exited")[0]["fields"]["status"] == "signal SIGSEGV"
+
+
+MANY = tuple(f"agent{number}" for number in range(4))
+
+
+def answers(house: Installation, since: float) -> bool:
+    """Whether every agent was answered since then."""
+    return all("ended" in words(house, name, since) for name in MANY)
+
+
+@pytest.mark.parametrize("way", ["kill", "upgrade"])
+def test_confined_children_outlive_the_daemon_and_pass_nothing_meanwhile(way: str) -> None:
+    """They are adopted with doors made anew; in between every one of them is refused, and no request is answered."""
+    with installation(QUICK + "".join(map(agent, MANY))) as house:
+        house.start()
+        house.wait(lambda: answers(house, 0.0), "every agent to be answered")
+        before = {name: house.subsystem(name)["pid"] for name in MANY}
+        gone = time.monotonic()
+        if way == "kill":
+            house.kill()
+            down = time.monotonic()
+            house.wait(
+                lambda: all("refused" in words(house, name, down) for name in MANY), "refusals", killed=True
+            )
+            assert not any("answered" in words(house, name, down) for name in MANY)
+            house.start()
+        else:
+            done = house.ctl("upgrade", "--reason", "a test")
+            assert done.returncode == 0, done.stderr
+            assert f"{len(MANY)} of {len(MANY)} processes run on" in done.stdout
+        again = time.monotonic()
+        house.wait(lambda: answers(house, again), "every agent to be answered again")
+        assert {name: house.subsystem(name)["pid"] for name in MANY} == before
+        if way == "kill":
+            house.wait(lambda: house.subsystem(MANY[0])["state"] == "running", "it to be known")
+        assert all("refused" in words(house, name, gone) for name in MANY)
+        assert house.stop() == 0
+        assert house.children() == {}
+
+
+def test_the_next_daemon_hears_a_confined_child_as_the_one_before_did() -> None:
+    """Its notify socket is another one, in the directory that the cell shows."""
+    source = (
+        "import os, socket, time; one = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); number = 0\n"
+        "while True:\n    number += 1; time.sleep(0.02)\n    try:\n"
+        "        one.sendto(f'READY=1\\nSTATUS=round {number}'.encode(), os.environ['NOTIFY_SOCKET'])\n"
+        "    except OSError: pass"
+    )
+    table = f"notifies = true\ncommand = {json.dumps([sys.executable, '-S', '-c', source])}\n"
+    with installation(f"{QUICK}[subsystems.child]\n{table}[subsystems.child.confine]\n") as house:
+        house.start()
+        house.wait(lambda: "round" in house.subsystem("child")["status"], "its status")
+        pid = house.subsystem("child")["pid"]
+        house.kill()
+        house.start()
+        house.wait(lambda: "round" in house.subsystem("child")["status"], "its status")
+        assert house.subsystem("child")["pid"] == pid
+
+
+def test_a_hold_outlives_the_daemon_with_the_doors_shut() -> None:
+    """The next daemon makes them anew and lets nobody in, until the hold is lifted."""
+    block = '[containment]\noperator = "block"\n'
+    with installation(QUICK + block + agent("agent")) as house:
+        house.start()
+        house.wait(lambda: "ended" in words(house, "agent"), "an answer")
+        house.ctl("quarantine", "agent", "--reason", "a test")
+        house.wait(lambda: words(house, "agent")[-1] == "refused", "the door to be shut")
+        shut = time.monotonic()
+        house.kill()
+        house.start()
+        house.wait(lambda: house.subsystem("agent")["state"] == "quarantined", "the hold")
+        up = time.monotonic()
+        house.wait(lambda: words(house, "agent", up), "another try")
+        assert set(words(house, "agent", shut)) == {"refused"}
+        assert house.ctl("release", "agent", "--reason", "a test").returncode == 0
+        house.wait(lambda: "ended" in words(house, "agent", up), "an answer")
+
+
+def test_a_wall_that_is_required_and_missing_is_said_and_nothing_starts(tmp_path: Path) -> None:
+    """A workspace that is not there: the start ends, the status names the key."""
+    table = agent("agent") + f'workspace = "{tmp_path}/nowhere"\n'
+    with installation(QUICK + table) as house:
+        house.start()
+        house.wait(lambda: house.subsystem("agent")["state"] == "failed", "the failure")
+        assert "subsystems.agent.confine" in house.subsystem("agent")["status"]

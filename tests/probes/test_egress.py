@@ -1,0 +1,119 @@
+"""The way out's probe: single refusals and first hosts are told, bursts, uploads and false names are held."""
+
+from __future__ import annotations
+
+import pytest
+from shipped_settings import PROBES
+
+from probes.egress import Egress, EgressOpened, EgressRefused, EgressSent
+from statemachine.clock import ManualClock
+from statemachine.finding import Finding, Severity
+
+SETTINGS = PROBES.egress
+
+
+class World:
+    def __init__(self) -> None:
+        self.clock = ManualClock()
+        self.pushed: list[Finding] = []
+        self.probe = Egress(SETTINGS, clock=self.clock, push=self.pushed.append)
+
+    def refused(self, host: str, *, is_fronting: bool = False) -> None:
+        words = f"{host}:443 is not among the hosts of agent"
+        self.probe.refused(EgressRefused("agent", self.clock.monotonic(), host, 443, words, is_fronting))
+
+    def sent(self, host: str, count: int) -> None:
+        self.probe.sent(EgressSent("agent", self.clock.monotonic(), host, count))
+
+    async def looked(self) -> list[tuple[Severity, object]]:
+        return [(one.severity, one.evidence.get("detector")) for one in await self.probe.sample()]
+
+
+@pytest.fixture
+def world() -> World:
+    return World()
+
+
+def test_each_attempt_is_told_with_its_host(world: World) -> None:
+    """And held against nobody; a program that tries again at once says nothing new."""
+    for _ in range(3):
+        world.refused("api.openai.com")
+    world.refused("169.254.169.254")
+    assert [(one.severity, one.evidence["host"]) for one in world.pushed] == [
+        (Severity.WARNING, "api.openai.com"),
+        (Severity.WARNING, "169.254.169.254"),
+    ]
+    world.clock.advance(11)
+    world.refused("api.openai.com")
+    assert len(world.pushed) == 3
+
+
+async def test_many_different_hosts_are_a_burst(world: World) -> None:
+    """It ends when the window has passed."""
+    for number in range(SETTINGS.refusals):
+        world.refused(f"h{number}.example")
+    [finding] = await world.probe.sample()
+    assert (finding.severity, finding.value, finding.unit) == (
+        Severity.ANOMALY,
+        SETTINGS.refusals,
+        "refusals",
+    )
+    assert finding.evidence["hosts"] == [
+        f"h{n}.example" for n in range(SETTINGS.refusals - 1, SETTINGS.refusals - 6, -1)
+    ]
+    assert "last h19.example" in finding.reason
+    world.clock.advance(SETTINGS.refusal_window_seconds + 1)
+    assert await world.looked() == [(Severity.OK, None)]
+
+
+async def test_one_host_that_is_asked_for_again_and_again_is_none(world: World) -> None:
+    """Programs try again by themselves."""
+    for _ in range(1_000):
+        world.refused("telemetry.example")
+        world.clock.advance(0.1)
+    assert all(severity is Severity.OK for severity, _ in await world.looked())
+
+
+async def test_findings_of_a_flood_are_bounded(world: World) -> None:
+    for number in range(500):
+        world.refused(f"h{number}.example")
+    assert len(world.pushed) == SETTINGS.refusals
+
+
+def test_a_tunnel_under_another_name_is_a_fact(world: World) -> None:
+    """At once, also for a host that was refused for another reason just now."""
+    world.refused("a.example")
+    world.refused("a.example", is_fronting=True)
+    world.refused("a.example", is_fronting=True)
+    [_, fact] = world.pushed
+    assert (fact.severity, fact.hard, fact.evidence["detector"]) == (Severity.ANOMALY, True, "server_name")
+
+
+async def test_much_that_is_sent_out_is_told(world: World) -> None:
+    """All hosts of the window together."""
+    world.sent("a.example", SETTINGS.upload_bytes)
+    assert await world.looked() == [(Severity.OK, None)]
+    world.sent("b.example", 1)
+    [finding] = await world.probe.sample()
+    assert (finding.severity, finding.evidence["detector"], finding.unit) == (
+        Severity.ANOMALY,
+        "upload",
+        "bytes",
+    )
+    assert finding.evidence["hosts"] == ["b.example", "a.example"]
+    world.clock.advance(SETTINGS.upload_window_seconds + 61)
+    assert await world.looked() == [(Severity.OK, None)]
+
+
+def test_a_host_is_told_when_it_is_reached_first(world: World) -> None:
+    for is_first in (True, False):
+        world.probe.opened(EgressOpened("agent", 0.0, "a.example", 443, is_first))
+    [finding] = world.pushed
+    assert finding.severity is Severity.WARNING
+    assert finding.reason == "reached a.example:443 for the first time"
+
+
+async def test_a_released_subsystem_begins_afresh(world: World) -> None:
+    world.sent("a.example", SETTINGS.upload_bytes + 1)
+    world.probe.forget("agent")
+    assert await world.looked() == []

@@ -1,0 +1,164 @@
+"""A door: tunnels, plain requests and SOCKS5 through it, over real sockets."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import pytest
+from fake_internet import OTHER, PUBLIC, Client, FakeInternet, OpenedDoor, Received, internet, opened
+from patience import until
+from tls_hello import real_hello
+
+from runners.egress.messages import EventKind, Limits, OpenDoor
+
+
+@pytest.fixture
+async def net() -> AsyncIterator[FakeInternet]:
+    async with internet() as one:
+        one.name("a.example", [PUBLIC])
+        one.name("b.example", [OTHER])
+        yield one
+
+
+async def test_a_tunnel_to_an_allowed_host_carries_both_ways(net: FakeInternet) -> None:
+    """And each of its bytes is on record."""
+    server = Received()
+    await net.serve(PUBLIC, 443, server.echo)
+    async with opened(net, "a.example") as door:
+        client = await door.tunnel("a.example")
+        assert await client.send(b"x" * 300_000) == b"x" * 300_000
+        client.writer.close()
+        closed = await door.event(EventKind.CLOSED)
+    hello = len(real_hello("a.example"))
+    assert (closed.host, closed.port, closed.address, closed.how) == ("a.example", 443, PUBLIC, "connect")
+    assert (closed.up, closed.down, closed.why) == (hello + 300_000, hello + 300_000, "")
+    [opening] = door.of(EventKind.OPENED)
+    assert (opening.door, opening.host, opening.address) == ("agent", "a.example", PUBLIC)
+    assert opening.peer == client.writer.get_extra_info("sockname")[1]
+    assert net.looked_up == ["a.example"]
+
+
+async def test_what_no_rule_names_is_refused_before_anything_is_asked_of_the_network(
+    net: FakeInternet,
+) -> None:
+    async with opened(net, "a.example") as door:
+        client = await door.client()
+        answer = await client.connect("b.example:443")
+        assert (answer.status, answer.code) == (403, "not_listed")
+        assert "b.example:443 is not among the hosts of agent" in answer.message
+        refused = await door.event(EventKind.REFUSED)
+    assert (refused.host, refused.port, refused.why, refused.how) == (
+        "b.example",
+        443,
+        "not_listed",
+        "connect",
+    )
+    assert net.looked_up == net.connected == []
+
+
+async def test_a_plain_request_is_carried_with_its_body(net: FakeInternet) -> None:
+    """One request a connection: what stands behind it goes nowhere."""
+    seen = bytearray()
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        seen.extend(await reader.readuntil(b"\r\n\r\n"))
+        seen.extend(await reader.readexactly(5))
+        writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nConnection: keep-alive\r\nContent-Length: 2\r\n\r\nok")
+        await writer.drain()
+        seen.extend(await reader.read())
+        writer.close()
+
+    await net.serve(PUBLIC, 80, answer)
+    async with opened(net, "a.example:80") as door:
+        client = await door.client()
+        client.writer.write(
+            b"POST http://a.example/x HTTP/1.1\r\nHost: a.example\r\nContent-Length: 5\r\n\r\nhello"
+            b"GET http://b.example/ HTTP/1.1\r\nHost: b.example\r\n\r\n"
+        )
+        assert await client.reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        expected = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nconnection: close\r\n\r\nok"
+        assert await client.reader.readexactly(len(expected)) == expected
+        client.writer.close()
+        await until(lambda: door.of(EventKind.OPENED))
+    assert bytes(seen).endswith(b"connection: close\r\n\r\nhello")
+    assert b"b.example" not in seen
+
+
+async def socks(door: OpenedDoor, request: bytes) -> tuple[Client, bytes]:
+    """Greet a door, send a request, and return the reply."""
+    client = await door.client()
+    client.writer.write(b"\x05\x01\x00")
+    assert await client.reader.readexactly(2) == b"\x05\x00"
+    client.writer.write(request)
+    return client, await client.reader.readexactly(10)
+
+
+async def test_socks5_reaches_a_host_by_its_name(net: FakeInternet) -> None:
+    server = Received()
+    await net.serve(PUBLIC, 443, server.echo)
+    async with opened(net, "a.example") as door:
+        client, reply = await socks(door, b"\x05\x01\x00\x03\x09a.example\x01\xbb")
+        assert reply[:2] == b"\x05\x00"
+        hello = real_hello("a.example")
+        assert await client.send(hello) == hello
+        assert (await door.event(EventKind.OPENED)).how == "socks5"
+
+
+@pytest.mark.parametrize(
+    ("request_bytes", "code"),
+    [
+        (b"\x05\x01\x00\x03\x09b.example\x01\xbb", 2),
+        (b"\x05\x01\x00\x03\x09c.example\x01\xbb", 4),
+        (b"\x05\x02\x00\x03\x09a.example\x01\xbb", 7),
+        (b"\x05\x03\x00\x01\x00\x00\x00\x00\x00\x00", 7),
+        (b"\x05\x01\x00\x01\x5d\xb8\xd8\x22\x01\xbb", 2),
+        (b"\x05\x01\x00\x04" + bytes(15) + b"\x01\x01\xbb", 2),
+        (b"\x05\x01\x00\x03\x03\x00\x0a.\x01\xbb", 1),
+        (b"\x05\x01\x00\x07", 1),
+        (b"\x04\x01\x00\x03", 1),
+    ],
+)
+async def test_socks5_refuses_with_a_code(net: FakeInternet, request_bytes: bytes, code: int) -> None:
+    """A name without a rule, one that is not found, BIND, UDP, addresses, a bad name, an unknown kind of address."""
+    async with opened(net, "a.example", "c.example") as door:
+        _, reply = await socks(door, request_bytes)
+        assert reply[:2] == bytes((5, code))
+        assert (await door.event(EventKind.REFUSED)).how in {"socks5", ""}
+
+
+async def test_a_closed_door_cuts_what_is_open(net: FakeInternet) -> None:
+    """The client reads the end, and the server too."""
+    server = Received()
+    await net.serve(PUBLIC, 443, server.echo)
+    async with opened(net, "a.example") as door:
+        client = await door.tunnel("a.example")
+        assert door.door.close() == 1
+        assert await client.rest() == b""
+        await door.door.ended()
+        assert door.of(EventKind.CLOSED)[0].why == "cut"
+
+
+async def test_rules_change_for_the_next_connection(net: FakeInternet) -> None:
+    """What is open stays."""
+    server = Received()
+    await net.serve(PUBLIC, 443, server.echo)
+    async with opened(net, "a.example") as door:
+        client = await door.tunnel("a.example")
+        door.door.change(OpenDoor("agent", ("b.example",)))
+        assert await client.send(b"still") == b"still"
+        assert (await (await door.client()).connect("a.example:443")).code == "not_listed"
+
+
+async def test_no_more_are_served_at_once_than_there_is_room_for(net: FakeInternet) -> None:
+    """The next waits until one has ended."""
+    server = Received()
+    await net.serve(PUBLIC, 443, server.echo)
+    async with opened(net, "a.example", limits=Limits(connections=2)) as door:
+        first, _ = await door.tunnel("a.example"), await door.tunnel("a.example")
+        waiting = asyncio.create_task(door.tunnel("a.example"))
+        await asyncio.wait({waiting}, timeout=0.05)
+        assert len(door.of(EventKind.OPENED)) == 2
+        first.writer.close()
+        assert await (await waiting).send(b"in") == b"in"

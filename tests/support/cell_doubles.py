@@ -1,0 +1,200 @@
+"""Doubles around `Cells`: what makes cells without namespaces, what plans without walls, and what accepts at doors."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import socket
+import subprocess
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import structlog
+
+from epad.confinement.cell_record import CellRecords
+from epad.confinement.cells import CellOrder, Cells, CellsContext, Doorkeeper, DoorKind
+from epad.confinement.errors import ConfinementError
+from epad.confinement.policy import Ability, Policy
+from epad.confinement.zygote import Cell
+from runners.cell.plan import CellPlan, Door, Wall
+
+
+def listening_socket() -> socket.socket:
+    """A socket on a port that it has asked for by number, as a door has: so it keeps it when it is shut."""
+    with socket.create_server(("127.0.0.1", 0)) as any_port:
+        port = any_port.getsockname()[1]
+    return socket.create_server(("127.0.0.1", port))
+
+
+@dataclass
+class Keeper:
+    """Accepts at doors by holding a copy of each; `gate` keeps a call from ending."""
+
+    doors: dict[str, socket.socket] = field(default_factory=dict)
+    closed: list[str] = field(default_factory=list)
+    gate: asyncio.Event | None = None
+
+    async def open(self, subsystem: str, listening: socket.socket) -> None:
+        if self.gate is not None:
+            await self.gate.wait()
+        assert subsystem not in self.doors
+        self.doors[subsystem] = listening
+
+    async def close(self, subsystem: str) -> None:
+        if self.gate is not None:
+            await self.gate.wait()
+        self.closed.append(subsystem)
+        if (door := self.doors.pop(subsystem, None)) is not None:
+            door.close()
+
+
+@dataclass
+class PlainSpawner:
+    """Makes "cells" that are processes without walls, and doors on this machine's own loopback.
+
+    A program that `refuses` names is not started; `missing` are the walls that are said to be.
+    """
+
+    missing: dict[str, str] = field(default_factory=dict)
+    refuses: str = ""
+    made: list[CellPlan] = field(default_factory=list)
+    reopened: list[tuple[int, tuple[Door, ...]]] = field(default_factory=list)
+    doors: list[socket.socket] = field(default_factory=list)
+    addresses: list[tuple[str, int]] = field(default_factory=list)
+    pids: list[int] = field(default_factory=list)
+    pid: int | None = None
+
+    async def spawn(self, plan: CellPlan, stdin: int, stdout: int, stderr: int) -> Cell:
+        if self.refuses:
+            raise ConfinementError(self.refuses, permanent=True)
+        self.made.append(plan)
+        process = subprocess.Popen(
+            plan.command,
+            env=dict(plan.environment),
+            cwd=plan.directory,
+            stdin=stdin,
+            stdout=stdout,
+            stderr=stderr,
+            start_new_session=True,
+        )
+        process.returncode = 0
+        self.pids.append(process.pid)
+        return Cell(process.pid, tuple(self._listen(plan.doors)), self.missing, ())
+
+    async def reopen(self, pid: int, doors: Sequence[Door]) -> Sequence[socket.socket]:
+        if self.refuses:
+            raise ConfinementError(self.refuses)
+        self.reopened.append((pid, tuple(doors)))
+        return self._listen(doors)
+
+    async def close(self) -> None:
+        """Nothing runs beside the cells."""
+
+    def _listen(self, doors: Sequence[Door]) -> list[socket.socket]:
+        new = [listening_socket() for _ in doors]
+        self.doors += new
+        self.addresses += [door.getsockname() for door in new]
+        return new
+
+
+@dataclass
+class PlannerDouble:
+    """Plans every wall; without a `network` no cell has doors."""
+
+    network: bool = True
+    refuses: str = ""
+
+    async def has_network(self, subsystem: str) -> bool:
+        del subsystem
+        return self.network
+
+    async def plan(self, order: CellOrder) -> CellPlan:
+        if self.refuses:
+            raise ConfinementError(self.refuses, permanent=True)
+        walls = (Wall.NETWORK, Wall.FILES) if self.network else (Wall.FILES,)
+        return CellPlan(
+            order.policy.subsystem,
+            order.command,
+            str(order.directory),
+            order.environment,
+            walls,
+            doors=order.doors,
+        )
+
+
+def policy(name: str, profile: str = "workspace", workspace: str = "/") -> Policy:
+    """A policy of a profile, without files."""
+    abilities = (
+        frozenset({Ability.MODEL}) if profile in {"workspace", "gateway-only"} else frozenset[Ability]()
+    )
+    return Policy(name, profile, workspace, workspace, (), abilities=abilities)  # type: ignore[arg-type]  # a test's own words
+
+
+@dataclass
+class CellWorld:
+    """Cells with doubles around them; `profiles` are those of subsystems, "workspace" for the others."""
+
+    directory: Path
+    profiles: dict[str, str] = field(default_factory=dict)
+    workspace: str = "/"
+    planner: PlannerDouble = field(default_factory=PlannerDouble)
+    spawner: PlainSpawner = field(default_factory=PlainSpawner)
+    gateway: Keeper = field(default_factory=Keeper)
+    way_out: Keeper = field(default_factory=Keeper)
+
+    def __post_init__(self) -> None:
+        self.cells = self.another()
+
+    @property
+    def keepers(self) -> Mapping[DoorKind, Doorkeeper]:
+        return {DoorKind.GATEWAY: self.gateway, DoorKind.WAY_OUT: self.way_out}
+
+    def another(self) -> Cells:
+        """What the next daemon knows; who accepted for the one before is gone."""
+        for door in [*self.gateway.doors.values(), *self.way_out.doors.values()]:
+            door.close()
+        self.gateway, self.way_out = Keeper(), Keeper()
+        return Cells(
+            CellsContext(
+                policies=lambda name: policy(name, self.profiles.get(name, "workspace"), self.workspace),
+                planner=self.planner,
+                spawner=self.spawner,
+                records=CellRecords(self.directory / "cells"),
+                keepers=self.keepers,
+                log=structlog.get_logger(),
+            )
+        )
+
+    async def start(self, name: str = "agent", command: tuple[str, ...] = ("sleep", "600")) -> int:
+        plan = await self.cells.plan(name, command, {"PATH": os.environ["PATH"]}, self.directory)
+        assert plan is not None
+        with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 (nothing waits for it)
+            return await self.cells.start(plan, nowhere.fileno())
+
+    def refused(self, number: int = 0) -> bool:
+        """Whether a door refuses who connects, counted as they were made."""
+        try:
+            socket.create_connection(self.spawner.addresses[number], 5).close()
+        except ConnectionRefusedError:
+            return True
+        return False
+
+    def passes(self, number: int = 0) -> bool:
+        """Whether what connects to a door is accepted there, and its words come through, both ways."""
+        with socket.create_connection(self.spawner.addresses[number], 5) as inside:
+            outside, _ = self.spawner.doors[number].accept()
+            with outside:
+                inside.sendall(b"in")
+                outside.sendall(b"out")
+                return (outside.recv(9), inside.recv(9)) == (b"in", b"out")
+
+    def end(self) -> None:
+        """End the processes and the sockets, whatever the test did."""
+        for pid in self.spawner.pids:
+            with contextlib.suppress(ProcessLookupError, ChildProcessError):
+                os.kill(pid, 9)
+                os.waitpid(pid, 0)
+        for door in [*self.spawner.doors, *self.gateway.doors.values(), *self.way_out.doors.values()]:
+            door.close()
