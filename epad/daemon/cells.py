@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import socket
-from pathlib import Path
 
 import structlog
 
 from epad.confinement.cell_record import CellRecords
 from epad.confinement.cells import Cells, CellsContext, DoorKind
 from epad.confinement.planning import MachinePlanner
-from epad.confinement.policy import Policy, policy_of
+from epad.confinement.policies import Policies
+from epad.confinement.policy import Policy
 from epad.confinement.zygote import Zygote
 from epad.daemon.joints import Joints
 from epad.daemon.parts import Given
@@ -32,9 +33,10 @@ class GatewayDoors:
 def make_cells(given: Given, joints: Joints) -> Cells:
     """Make the cells' maker: it starts nothing before a subsystem is confined."""
     zygote = Zygote()
+    policies = Policies(given.directories, os.environ)
 
     def policy(name: str) -> Policy:
-        return policy_of(name, joints.config, given.directories, Path.home())
+        return policies.of(name, joints.config)
 
     def user(name: str) -> str:
         return joints.config.subsystems[name].user
