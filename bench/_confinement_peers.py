@@ -11,6 +11,7 @@ from typing import Any
 import cell_world
 from neighbourhood import Neighbourhood, as_user
 
+_OWN = ("/tmp", "/run", "/home/agent")  # noqa: S108 (named, not used)
 ENVIRONMENT = {"PATH": "/usr/bin:/bin", "HOME": "/home/agent", "LANG": "C.UTF-8"}
 
 
@@ -24,18 +25,8 @@ def bubblewrap(workspace: str, readable: Sequence[str] = ()) -> list[str] | None
         program,
         *("--unshare-all", "--die-with-parent", "--new-session", "--cap-drop", "ALL"),
         *(word for path in roots for word in ("--ro-bind", path, path)),
-        *(
-            "--proc",
-            "/proc",
-            "--dev",
-            "/dev",
-            "--tmpfs",
-            "/tmp",
-            "--tmpfs",
-            "/run",  # noqa: S108 (its own)
-            "--tmpfs",
-            "/home/agent",
-        ),
+        *("--proc", "/proc", "--dev", "/dev"),
+        *(word for path in _OWN for word in ("--tmpfs", path)),
         *("--bind", workspace, workspace, "--chdir", workspace),
     ]
 
