@@ -64,7 +64,7 @@ def make_way_out(
     )
 
 
-def make_cells(given: Given, joints: Joints, policies: PolicyOf, way_out: WayOut) -> Cells:
+def make_cells(given: Given, joints: Joints, policies: PolicyOf, way_out: WayOut, events: EventLog) -> Cells:
     """Make the keeper of cells: it starts nothing before a subsystem is confined."""
     zygote = Zygote()
     planner = MachinePlanner(
@@ -77,6 +77,7 @@ def make_cells(given: Given, joints: Joints, policies: PolicyOf, way_out: WayOut
             spawner=zygote,
             records=CellRecords(given.directories.cells),
             keepers={DoorKind.GATEWAY: GatewayDoors(joints), DoorKind.WAY_OUT: way_out},
+            events=events,
             log=structlog.get_logger("epad.cells"),
         )
     )

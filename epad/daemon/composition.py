@@ -91,7 +91,7 @@ def make_foundation(given: Given, joints: Joints) -> Foundation:
     access.tell = joints.line_of
     events, policies = EventLog(stores.database, clock, config.retention.events), make_policies(given, joints)
     way_out = make_way_out(given, joints, policies, events, metrics)
-    cells = make_cells(given, joints, policies, way_out)
+    cells = make_cells(given, joints, policies, way_out, events)
     return Foundation(
         metrics=metrics,
         events=events,
@@ -343,6 +343,7 @@ def make_status(given: Given, core: Core, machine: MachineView) -> DaemonStatus:
         engine=supervisor.engine,
         newest_checkpoint=core.responses.newest_checkpoint,
         shut=given.stores.shut,
+        confinement=core.foundation.cells.confinement,
     )
 
 
