@@ -107,6 +107,7 @@ CHAPTERS = (
             Typed("epactl key list"),
             Typed('epactl key revoke chat --yes --reason "to be sure"'),
             Typed('epactl key rotate chat --reason "and a new one"'),
+            Typed("epactl confine diff"),
             Typed("epactl reload"),
             Typed('epactl upgrade --reason "a new version"'),
             Typed('epactl datastore accept memory --reason "tidied up by hand"'),

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from collections.abc import Callable
-from pathlib import Path
 
 import structlog
 
@@ -13,7 +13,8 @@ from epad.confinement.cell_record import CellRecords
 from epad.confinement.cells import Cells, CellsContext, DoorKind
 from epad.confinement.egress_record import EgressRecord
 from epad.confinement.planning import MachinePlanner
-from epad.confinement.policy import Policy, policy_of
+from epad.confinement.policies import Policies
+from epad.confinement.policy import Policy
 from epad.confinement.way_out import WayOut, WayOutContext
 from epad.confinement.zygote import Zygote
 from epad.daemon.joints import Joints
@@ -39,11 +40,12 @@ class GatewayDoors:
 
 def make_policies(given: Given, joints: Joints) -> PolicyOf:
     """Make what knows each subsystem's policy as it is configured now."""
+    policies = Policies(given.directories, os.environ)
 
     def policy(name: str) -> Policy:
         if name not in joints.config.subsystems:  # a reload has removed it, and it is being stopped
             return Policy(name, "sealed", "", "", ())
-        return policy_of(name, joints.config, given.directories, Path.home())
+        return policies.of(name, joints.config)
 
     return policy
 

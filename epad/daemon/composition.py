@@ -16,6 +16,7 @@ from epad.answers.status import Status
 from epad.api.server import ControlApi
 from epad.checkpoint.critical_state import DATASTORES, critical_state
 from epad.configuration.model_load import is_loading
+from epad.confinement.policies import Policies
 from epad.control_loop.decider import Decider
 from epad.control_loop.history import History
 from epad.control_loop.loop import Controller
@@ -295,7 +296,8 @@ def make_surfaces(given: Given, joints: Joints, core: Core) -> Surfaces:
     snapshots, footprints = core.supervision.supervisor.snapshots, watchers.memory.footprints
     subsystems = SubsystemSeries(foundation.metrics, snapshots, footprints)
     daemon_status = make_status(given, core, machine)
-    reloader = Reloader(given.config, given.read, joints.apply, foundation.events)
+    policies = Policies(given.directories, os.environ)
+    reloader = Reloader(given.config, given.read, joints.apply, foundation.events, policies.all)
     operations = make_operations(given, joints, core, daemon_status, reloader)
     metrics_server = MetricsServer(
         given.config.metrics.listen,
@@ -361,7 +363,7 @@ def make_operations(
         clock,
         foundation.keys,
         core.supervision.logs.files,
-        reloader.reload,
+        reloader,
         foundation.datastores,
         stores.budget_orders(reloader, clock),
         core.responses.newest_checkpoint,

@@ -6,7 +6,7 @@ import argparse
 
 from epad import __version__
 from epad.epactl import arguments
-from epad.epactl.commands import about, daemon, emergency, keys, local, orders, shell, upgrade, watch
+from epad.epactl.commands import about, confine, daemon, emergency, keys, local, orders, shell, upgrade, watch
 from epad.epactl.commands import budget as ctl_budget
 from epad.epactl.commands import checkpoint as ctl_checkpoint
 from epad.epactl.commands import ledger as ctl_ledger
@@ -15,6 +15,12 @@ from epad.epactl.commands import simulate as ctl_simulate
 from epad.epactl.commands import usage as ctl_usage
 from epad.epactl.parser import Commands, Formatter, Parser, add_name, add_order_options
 from epad.operations.registry import Operation
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from epad.epactl.call import Call
 
 EXIT_CODES = """exit status:
   0    done; for `status --check`: the phase is NORMAL
@@ -43,20 +49,25 @@ GROUPS = {
     "lifeboat": "The last resort.",
     "checkpoint": "Checkpoints.",
     "datastore": "Stores that other programs write.",
+    "confine": "What subsystems may reach.",
 }
 """Commands that are only the first word of others."""
 
 RUN = {
     Operation.UPGRADE: upgrade.upgrade,
+    Operation.RELOAD: confine.reload,
     Operation.SET_BUDGET: ctl_budget.change,
     Operation.RELAUNCH: ctl_lifeboat.relaunch,
 }
 """The orders that are more than a request."""
 
+ASK: Mapping[Operation, Callable[[Call], int]] = {Operation.CONFINE_DIFF_READ: confine.diff}
+"""The questions below a group's word that show their answer in a way of their own."""
+
 OTHER_WORDS = {Operation.RELEASE: "start"}
 """Orders that have a second word, under which people look for them."""
 
-REASONS = {Operation.RELOAD: "asked for"}
+REASONS = {Operation.RELOAD: orders.NO_REASON}
 """The orders that need no reason of a person's."""
 
 
@@ -236,7 +247,8 @@ def _add_operations(commands: Commands) -> None:
             if other := OTHER_WORDS.get(operation):
                 level.order(operation, run, other, f"{operation.words} The same as {name}.")
         else:
-            add_name(level.ask(operation, orders.question_of(operation)), operation)
+            ask = ASK.get(operation) or orders.question_of(operation)
+            add_name(level.ask(operation, ask), operation)
 
 
 def _add_more(operation: Operation, parser: argparse.ArgumentParser) -> None:

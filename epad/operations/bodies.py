@@ -16,6 +16,12 @@ class OrderBody(Struct, frozen=True, forbid_unknown_fields=True):
     reason: Annotated[str, Meta(min_length=1, max_length=MAX_REASON_CHARACTERS)]
 
 
+class ReloadOrder(OrderBody, frozen=True, forbid_unknown_fields=True):
+    """The body of an order to reload; `may_widen` tells that the reason is a person's, for what widens too."""
+
+    may_widen: bool = False
+
+
 class PhaseOrder(OrderBody, frozen=True, forbid_unknown_fields=True):
     """The body of an order to enter a phase."""
 

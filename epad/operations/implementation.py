@@ -6,13 +6,15 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from epad import EpadError
+from epad.answers.confinement import PolicyChanges
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
 from epad.answers.orders import Budgets, Result
 from epad.answers.status import Status
 from epad.configuration.load import ConfigError
+from epad.confinement.changes import PolicyChange, WideningRefusedError
 from epad.control_loop.decider import Decider
 from epad.control_loop.history import History, is_id
 from epad.control_loop.loop import Controller
@@ -55,8 +57,16 @@ RELEASABLE = frozenset({Cause.FOUND, Cause.PERSON, Cause.PARKED})
 """What a release ends."""
 
 
-Reload = Callable[[], Awaitable[list[str]]]
-"""Reads the configuration again and applies it; a sentence for each thing done. Raises ConfigError."""
+class Reloads(Protocol):
+    """Reads the configuration again; implemented by `epad.operations.reload.Reloader`."""
+
+    async def reload(self, why: str = "") -> list[str]:
+        """Apply it, and return a sentence for each thing done. Raises ConfigError, ChangeRefusedError."""
+        ...
+
+    async def policy_changes(self) -> tuple[PolicyChange, ...]:
+        """Return what it would change in policies. Raises ConfigError."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +81,7 @@ class DaemonOperations:
     clock: Clock
     keys: Keys
     logs: LogKeeper
-    apply_configuration: Reload
+    reloads: Reloads
     datastores: Datastores
     budget_orders: BudgetOrders
     newest_checkpoint: Callable[[], NewestCheckpoint | None]
@@ -196,9 +206,17 @@ class DaemonOperations:
         self._note(Operation.RESUME, name, reason, by)
         return self._answer(name, await self._wait(self.controller.order(Resumed(name))))
 
-    async def reload(self, reason: str, by: str) -> Result:
+    async def confine_diff(self) -> PolicyChanges:
+        try:
+            changes = await self.reloads.policy_changes()
+        except ConfigError as error:
+            raise ConflictError(f"the configuration cannot be read: {error}") from error
+        needs_reason = any(change.widens for change in changes)
+        return {"needs_reason": needs_reason, "changes": [change.as_json() for change in changes]}
+
+    async def reload(self, may_widen: bool, reason: str, by: str) -> Result:
         self._note(Operation.RELOAD, HOST, reason, by)
-        applying = asyncio.ensure_future(self.apply_configuration())
+        applying = asyncio.ensure_future(self.reloads.reload(f"{reason} ({by})" if may_widen else ""))
         await asyncio.wait({applying}, timeout=ANSWER_SECONDS)
         if not applying.done():
             applying.add_done_callback(_heed)
@@ -208,6 +226,8 @@ class DaemonOperations:
             results, failed = applying.result(), False
         except ConfigError as error:
             results, failed = ["nothing was changed", *map(str, error.problems)], True
+        except WideningRefusedError as error:
+            results, failed = ["nothing was changed", *error.lines], True
         except ChangeRefusedError as error:
             results, failed = ["nothing was changed", str(error)], True
         except EpadError as error:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from epad import EpadError
+from epad.answers.confinement import PolicyChanges
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
 from epad.answers.orders import Budgets, Result
 from epad.answers.status import Status
@@ -116,6 +117,10 @@ class Operations(Protocol):
 
     def follow_log(self, name: str) -> AsyncGenerator[list[str], None]:
         """Yield every line from now on, an empty batch as a heartbeat. Raises UnknownSubsystemError, ConflictError."""
+        ...
+
+    async def confine_diff(self) -> PolicyChanges:
+        """Return what a reload now would change in policies. Raises ConflictError for a broken configuration."""
         ...
 
     def budgets(self) -> Budgets:

@@ -104,6 +104,13 @@ class Operation(StrEnum):
         "Show what may be spent, is spent and is left, and who set it.",
         "Budgets",
     )
+    CONFINE_DIFF_READ = _read(
+        "confine_diff_read",
+        "/v1/confine/diff",
+        "confine diff",
+        "Show what a reload now would change in policies: what widens, and what narrows.",
+        "PolicyChanges",
+    )
     API_READ = _read(
         "api_read", "/v1/openapi.json", "", "Describe this API as an OpenAPI document.", "Document"
     )
@@ -127,7 +134,13 @@ class Operation(StrEnum):
         "upgrade",
         "Replace the daemon by what is installed now; subsystems run on.",
     )
-    RELOAD = _order("reload", "/v1/reload", "reload", "Read the configuration again and apply its changes.")
+    RELOAD = _order(
+        "reload",
+        "/v1/reload",
+        "reload",
+        "Read the configuration again and apply its changes; what widens a policy needs --reason.",
+        "ReloadOrder",
+    )
     ROTATE_KEY = _order(
         "rotate_key", f"{_SUBSYSTEM}/key/rotate", "key rotate", "Give a subsystem a new gateway key."
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 
 import structlog
@@ -13,12 +13,14 @@ from epad import EpadError
 from epad.configuration.load import ConfigError
 from epad.configuration.schema import Config, SubsystemConfig
 from epad.configuration.toml_lines import key_text
+from epad.confinement.changes import PolicyChange, WideningRefusedError, policy_changes
+from epad.confinement.policy import Policy
 from epad.runtime.systemd_notify import notify, reloading
 from epad.storage.event_log import EventKind, EventLog
 
 # Of the whole: what every decision and every reservation looks up anew.
 LIVE_TABLES = frozenset({
-    "policy", "hysteresis", "containment", "budgets", "groups", "upstreams", "prices", "metrics", "web",
+    "policy", "hysteresis", "containment", "budgets", "groups", "upstreams", "prices", "metrics", "web", "confine",
 })  # fmt: skip
 # Of a subsystem: what its process is given when it starts.
 STARTING = frozenset({"command", "environment", "working_directory", "notifies"})
@@ -41,6 +43,7 @@ class Changes:
     adjusted: tuple[str, ...] = ()
     tables: tuple[str, ...] = ()
     postponed: tuple[str, ...] = ()
+    policies: tuple[PolicyChange, ...] = ()
 
     def and_what_is_left(self, other: Changes) -> Changes:
         """Join two changes: one was interrupted, and its progress is not known."""
@@ -69,9 +72,9 @@ class Changes:
             "in force": self.tables,
             "waiting for a restart of epad": self.postponed,
         }
-        return [f"{what}: {', '.join(names)}" for what, names in parts.items() if names] or [
-            "nothing has changed"
-        ]
+        said = [f"{what}: {', '.join(names)}" for what, names in parts.items() if names]
+        said += [line for change in self.policies for line in change.lines()]
+        return said or ["nothing has changed"]
 
 
 def compare(before: Config, after: Config) -> Changes:
@@ -157,8 +160,11 @@ class Reloader:
         read: Callable[[], Config],
         apply: Callable[[Changes], Awaitable[None]],
         events: EventLog,
+        policies: Callable[[Config], Mapping[str, Policy]],
     ) -> None:
         self._config = config
+        self._policies = policies
+        self._policies_in_force = policies(config)
         self._read = read
         self._apply = apply
         self._events = events
@@ -181,20 +187,25 @@ class Reloader:
             await self._bring(changes)
             return changes.sentences()
 
-    async def reload(self) -> list[str]:
+    async def policy_changes(self) -> tuple[PolicyChange, ...]:
+        """Return what a reload now would change in policies. Raises ConfigError."""
+        return self._changes_to(await asyncio.to_thread(self._read)).policies
+
+    async def reload(self, why: str = "") -> list[str]:
         """Apply the changes; return a sentence for each kind of change.
 
-        Raises ConfigError or ChangeRefusedError, and then nothing has changed; SupervisorError, DatabaseError, and then
-        the next does what is left of it, or undoes it where it asks for what was before.
+        `why` is a person's reason, without which no policy may widen. Raises ConfigError, WideningRefusedError or
+        ChangeRefusedError, and then nothing has changed; SupervisorError, DatabaseError, and then the next does what is
+        left of it, or undoes it where it asks for what was before.
         """
         async with self._lock:
             notify(*reloading())
             try:
-                return await self._reload()
+                return await self._reload(why)
             finally:
                 notify("READY=1")
 
-    async def _reload(self) -> list[str]:
+    async def _reload(self, why: str) -> list[str]:
         try:
             after = await asyncio.to_thread(self._read)
         except ConfigError as error:
@@ -203,7 +214,13 @@ class Reloader:
             self._events.emit(EventKind.CONFIG_REFUSED, problems=problems)
             raise
         changes = self._changes_to(after)
+        widened = [line for change in changes.policies if change.widens for line in change.lines()]
+        if widened and not why:
+            unexplained = WideningRefusedError(tuple(widened))
+            self._refused(unexplained)
+            raise unexplained
         await self._bring(changes)
+        self._tell_of_policies(changes.policies, why)
         sentences = changes.sentences()
         self._log.info(EventKind.CONFIG_RELOADED, changes=sentences)
         self._events.emit(EventKind.CONFIG_RELOADED, changes=sentences)
@@ -214,17 +231,35 @@ class Reloader:
         changes = compare(self._config, after)
         for begun in self._broken_off:
             changes = changes.and_what_is_left(compare(begun, changes.config))
-        return changes
+        policies = policy_changes(self._policies_in_force, self._policies(changes.config))
+        return replace(changes, policies=policies)
+
+    def _refused(self, error: EpadError) -> None:
+        self._log.error(EventKind.CONFIG_REFUSED, problems=[str(error)])
+        self._events.emit(EventKind.CONFIG_REFUSED, problems=[str(error)])
+
+    def _tell_of_policies(self, changes: tuple[PolicyChange, ...], why: str) -> None:
+        """Record each change of a policy, with the reason that was given for it."""
+        for change in changes:
+            lines = list(change.lines())
+            self._log.warning(EventKind.POLICY_CHANGED, subsystem=change.subsystem, changes=lines, reason=why)
+            self._events.emit(
+                EventKind.POLICY_CHANGED,
+                change.subsystem,
+                changes=lines,
+                widens=bool(change.widens),
+                reason=why,
+            )
 
     async def _bring(self, changes: Changes) -> None:
         """Put changes in force, if there are any."""
         if not changes.anything:
+            self._policies_in_force = self._policies(self._config)  # a link may lead elsewhere now
             return
         try:
             await self._apply(changes)
         except ChangeRefusedError as error:
-            self._log.error(EventKind.CONFIG_REFUSED, problems=[str(error)])
-            self._events.emit(EventKind.CONFIG_REFUSED, problems=[str(error)])
+            self._refused(error)
             raise
         except Exception as error:
             # What was in force is compared with again, so the next reload does what this one has not; or it undoes
@@ -233,4 +268,5 @@ class Reloader:
             self._log.error("config.reload_broken_off", error=str(error))
             raise
         self._config = changes.config
+        self._policies_in_force = self._policies(changes.config)
         self._broken_off.clear()

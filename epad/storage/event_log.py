@@ -53,6 +53,7 @@ class EventKind(StrEnum):
     LOOP_LAGGED = "loop.lagged"
     CONFIG_RELOADED = "config.reloaded"
     CONFIG_REFUSED = "config.refused"
+    POLICY_CHANGED = "policy.changed"
     CLOCK_JUMPED = "clock.jumped"
     EGRESS_OPENED = "egress.opened"
     EGRESS_CLOSED = "egress.closed"

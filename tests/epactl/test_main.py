@@ -75,6 +75,7 @@ async def test_orders_go_out_with_their_reason(door: Door, capsys: pytest.Captur
     assert await epactl(door, "pause", "chat", "--reason", "lunch") == 0
     assert await epactl(door, "resume", "chat", "--reason", "back") == 0
     assert await epactl(door, "reload") == 0
+    assert await epactl(door, "reload", "--reason", "it reads issues") == 0
     assert await epactl(door, "checkpoint", "create", "--reason", "before the upgrade") == 0
     assert await epactl(door, "key", "rotate", "chat", "--reason", "yearly") == 0
     assert await epactl(door, "key", "revoke", "chat", "--reason", "stolen", "--yes") == 0
@@ -86,6 +87,7 @@ async def test_orders_go_out_with_their_reason(door: Door, capsys: pytest.Captur
         ("pause", "chat", "lunch"),
         ("resume", "chat", "back"),
         ("reload", "host", "asked for"),
+        ("reload", "host", "it reads issues"),
         ("checkpoint", "host", "before the upgrade"),
         ("rotate_key", "chat", "yearly"),
         ("revoke_key", "chat", "stolen"),

@@ -15,6 +15,7 @@ from epad_story import Story, in_lifeboat
 from epad.answers.decisions import Recovery
 from epad.configuration.load import ConfigError, Origin, Problem
 from epad.configuration.schema import LogConfig, SubsystemConfig
+from epad.confinement.changes import PolicyChange, WideningRefusedError
 from epad.control_loop.history import History
 from epad.control_loop.loop import Controller
 from epad.control_loop.step import Lane, Operation, OperationEnded, Step, StepName, StepRecord, StepState
@@ -58,6 +59,8 @@ class Bench:
         self.logs.configure({"chat": LogConfig()})
         self.config = SimpleNamespace(subsystems={})
         self.reloaded: Exception | list[str] = ["added: c"]
+        self.policies: tuple[PolicyChange, ...] = ()
+        self.why = ""
         self.orders = DaemonOperations(
             cast("DaemonStatus", self),
             cast("Controller", self),
@@ -67,7 +70,7 @@ class Bench:
             self.story.clock,
             cast("Keys", self),
             self.logs,
-            self.reload,
+            self,
             cast("Datastores", self),
             cast("BudgetOrders", self),
             lambda: None,
@@ -85,7 +88,13 @@ class Bench:
         """Nothing is missing."""
         return ""
 
-    async def reload(self) -> list[str]:
+    async def policy_changes(self) -> tuple[PolicyChange, ...]:
+        if isinstance(self.reloaded, ConfigError):
+            raise self.reloaded
+        return self.policies
+
+    async def reload(self, why: str = "") -> list[str]:
+        self.why = why
         if isinstance(self.reloaded, Exception):
             raise self.reloaded
         return self.reloaded
@@ -305,15 +314,40 @@ async def test_a_pause_is_no_quarantine(bench: Bench) -> None:
 
 async def test_a_reload_tells_what_it_did_or_every_place_that_is_wrong(bench: Bench) -> None:
     """A broken file is a failed order whose answer names file, line and key."""
-    assert (await bench.orders.reload("why not", "uid 7"))["results"] == ["added: c"]
+    assert (await bench.orders.reload(False, "why not", "uid 7"))["results"] == ["added: c"]
     problem = Problem(Origin(1, 8, "/etc/epad/epad.toml"), "subsystems.b.command", "is 5; give an array")
     bench.reloaded = ConfigError([problem])
-    answer = await bench.orders.reload("why not", "uid 7")
+    answer = await bench.orders.reload(False, "why not", "uid 7")
     assert answer["failed"]
     assert answer["results"] == [
         "nothing was changed",
         "/etc/epad/epad.toml:8: subsystems.b.command: is 5; give an array",
     ]
+
+
+async def test_a_reload_may_widen_policies_with_a_persons_reason_alone(bench: Bench) -> None:
+    """Which goes on to whoever records it; a refusal has a line for each thing that would widen."""
+    await bench.orders.reload(False, "asked for", "uid 7")
+    assert bench.why == ""
+    await bench.orders.reload(True, "it reads issues", "uid 7")
+    assert bench.why == "it reads issues (uid 7)"
+    bench.reloaded = WideningRefusedError(("agent: + connect github.com:443; at once",))
+    answer = await bench.orders.reload(False, "asked for", "uid 7")
+    assert answer["failed"]
+    assert "agent: + connect github.com:443; at once" in answer["results"]
+    assert "--reason" in answer["results"][-1]
+
+
+async def test_what_a_reload_would_change_in_policies_can_be_asked(bench: Bench) -> None:
+    """A broken file is a conflict with its every place."""
+    assert await bench.orders.confine_diff() == {"needs_reason": False, "changes": []}
+    bench.policies = (PolicyChange("agent", asks=True),)
+    answer = await bench.orders.confine_diff()
+    assert not answer["needs_reason"]
+    assert answer["changes"][0]["lines"] == ("agent: asks a person about hosts that are not named",)
+    bench.reloaded = ConfigError([Problem(Origin(1, 8, "epad.toml"), "subsystems.b", "is 5")])
+    with pytest.raises(ConflictError, match=r"epad\.toml:8"):
+        await bench.orders.confine_diff()
 
 
 async def test_logs_are_a_process_own(bench: Bench, tmp_path: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from msgspec import structs
 
+from epad.configuration.confine_schema import ConfineConfig, HouseConfineConfig
+from epad.configuration.directories import Directories
 from epad.configuration.load import ConfigError, Origin, Problem
 from epad.configuration.schema import (
     BudgetConfig,
@@ -23,6 +27,8 @@ from epad.configuration.schema import (
     StateConfig,
     SubsystemConfig,
 )
+from epad.confinement.changes import WideningRefusedError
+from epad.confinement.policies import Policies
 from epad.operations.reload import (
     FIXED,
     LIVE_TABLES,
@@ -32,7 +38,7 @@ from epad.operations.reload import (
     Reloader,
     compare,
 )
-from epad.storage.event_log import EventLog
+from epad.storage.event_log import EventKind, EventLog
 from epad.supervisor.errors import SupervisorError
 from statemachine.clock import ManualClock
 from statemachine.situation import Limits
@@ -54,6 +60,7 @@ OTHERS: dict[str, Any] = {
     "stop_seconds": 1.0,
     "ready_seconds": 1.0,
     "state": StateConfig(files=("a",)),
+    "confine": ConfineConfig(),
 }
 
 
@@ -175,7 +182,12 @@ class Bench:
         self.file: Config | ConfigError = config
         self.applied: list[Changes] = []
         self.failure: Exception | None = None
-        self.reloader = Reloader(config, self.read, self.apply, self.events)
+        self.policies = Policies(
+            Directories(Path("/s"), Path("/r")),
+            {"HOME": "/home/me", "PATH": "/bin"},
+            resolve=lambda path: path,
+        )
+        self.reloader = Reloader(config, self.read, self.apply, self.events, self.policies.all)
 
     def read(self) -> Config:
         if isinstance(self.file, ConfigError):
@@ -231,6 +243,81 @@ async def test_what_was_refused_leaves_nothing_to_be_undone() -> None:
     bench.failure, bench.file = None, configured(a=PLAIN)
     assert await bench.reloader.reload() == ["nothing has changed"]
     assert bench.applied == []
+
+
+def confined(**keys: Any) -> SubsystemConfig:
+    return structs.replace(PLAIN, confine=ConfineConfig(**keys))
+
+
+async def events_of(bench: Bench, kind: EventKind) -> list[Any]:
+    await bench.events.flush()
+    return [event["fields"] for event in await bench.events.since(0, 50) if event["kind"] == kind]
+
+
+async def test_what_widens_needs_a_reason_which_is_recorded() -> None:
+    """Without one nothing of the reload is done; what narrows needs none."""
+    bench = Bench(configured(a=confined(hosts=("x.org",), read=("/opt/m",))))
+    bench.file = configured(a=confined(hosts=("*.y.org",)), b=PLAIN)
+    with pytest.raises(WideningRefusedError, match=r"connect \*\.y\.org:443, as any\.y\.org:443") as caught:
+        await bench.reloader.reload()
+    assert caught.value.lines[1:-1] == (
+        "a: + connect *.y.org:443, as any.y.org:443; at once",
+        "a: - connect x.org:443; at once",
+    )
+    assert bench.applied == []
+    assert await events_of(bench, EventKind.POLICY_CHANGED) == []
+    assert len(await events_of(bench, EventKind.CONFIG_REFUSED)) == 1
+    said = await bench.reloader.reload("it reads y (uid 7)")
+    assert "a: + connect *.y.org:443, as any.y.org:443; at once" in said
+    [told] = await events_of(bench, EventKind.POLICY_CHANGED)
+    assert (told["widens"], told["reason"]) == (True, "it reads y (uid 7)")
+
+
+async def test_what_narrows_says_when_it_is_so() -> None:
+    """Hosts at once, files when it starts next; nothing is asked."""
+    bench = Bench(configured(a=PLAIN))
+    bench.file = configured(a=confined(hosts=("x.org",)))
+    said = await bench.reloader.reload()
+    assert "adjusted while running: a" in said
+    assert "a: - connect to every host, as any.any:443; at once" in said
+    assert "a: - write /; when it starts next" in said
+    bench.file = configured(a=confined())
+    assert await bench.reloader.reload() == [
+        "adjusted while running: a",
+        "a: - connect x.org:443; at once",
+    ]
+    [first, _] = await events_of(bench, EventKind.POLICY_CHANGED)
+    assert (first["widens"], first["reason"]) == (False, "")
+
+
+async def test_a_new_default_of_the_house_changes_whom_it_is_for() -> None:
+    """And no subsystem with a table of its own."""
+    house = structs.replace(configured(a=PLAIN, b=confined()), confine=HouseConfineConfig("workspace"))
+    bench = Bench(house)
+    bench.file = structs.replace(house, confine=HouseConfineConfig("open"))
+    [change] = await bench.reloader.policy_changes()
+    assert change.subsystem == "a"
+    assert [str(one) for one in change.widens][:2] == ["write /", "read /"]
+
+
+async def test_a_link_that_leads_elsewhere_widens_too() -> None:
+    """The file is as it was; what is read through it is not."""
+    bench = Bench(configured(a=confined(read=("/home/me/models",))))
+    links = {"/home/me/models": "/srv"}
+    bench.policies = replace(bench.policies, resolve=lambda path: links.get(path, path))
+    bench.reloader = Reloader(
+        configured(a=confined(read=("/home/me/models",))),
+        bench.read,
+        bench.apply,
+        bench.events,
+        bench.policies.all,
+    )
+    assert await bench.reloader.policy_changes() == ()
+    links["/home/me/models"] = "/home"
+    with pytest.raises(WideningRefusedError, match="read /home;"):
+        await bench.reloader.reload()
+    assert "a: + read /home; when it starts next" in await bench.reloader.reload("the disk is new")
+    assert await bench.reloader.reload() == ["nothing has changed"]
 
 
 async def test_two_at_once_are_one_after_the_other() -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from blank_answer import blank
 
+from epad.answers.confinement import PolicyChanges
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
 from epad.answers.orders import Budgets, Limit, Result
 from epad.answers.status import Anomaly, Gpu, Host, ServedUpstream, Status, Subsystem
@@ -185,6 +186,7 @@ class FakeOperations:
         self.printing: list[list[str]] = []
         self.logs_asked: list[tuple[str, int, float | None]] = []
         self.subscribed = asyncio.Event()
+        self.policy_changes: PolicyChanges = {"needs_reason": False, "changes": []}
 
     def happen(self, kind: str, subsystem_name: str = "", **fields: Any) -> None:
         """Store an event, and tell the listeners that keep up."""
@@ -201,6 +203,9 @@ class FakeOperations:
                 self.listeners.discard(queue)
             else:
                 queue.put_nowait(event)
+
+    async def confine_diff(self) -> PolicyChanges:
+        return self.policy_changes
 
     def status(self) -> Status:
         if self.failure:

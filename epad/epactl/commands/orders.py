@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 
+NO_REASON = "asked for"
+"""Stands in the place of a reason where an order needs none of a person's."""
+
 DANGEROUS = {
     Operation.REVOKE_KEY: "takes every key of {name} away, which is refused until it has a new one",
     Operation.LIFEBOAT: "saves what is critical and stops every subsystem",
