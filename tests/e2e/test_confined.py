@@ -236,7 +236,7 @@ def test_a_hold_outlives_the_daemon_with_the_doors_shut() -> None:
         house.wait(lambda: house.subsystem("agent")["state"] == "quarantined", "the hold")
         up = time.monotonic()
         house.wait(lambda: words(house, "agent", up), "another try")
-        assert set(words(house, "agent", shut)) == {"refused"}
+        assert not {"answered", "ended"} & set(words(house, "agent", shut))
         assert house.ctl("release", "agent", "--reason", "a test").returncode == 0
         house.wait(lambda: "ended" in words(house, "agent", up), "an answer")
 
