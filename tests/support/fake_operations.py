@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from blank_answer import blank
 
-from epad.answers.confinement import PolicyChanges
+from epad.answers.confinement import Approvals, PolicyChanges
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
 from epad.answers.orders import Budgets, Limit, Result
 from epad.answers.status import Anomaly, Gpu, Host, ServedUpstream, Status, Subsystem
@@ -186,6 +186,7 @@ class FakeOperations:
         self.printing: list[list[str]] = []
         self.logs_asked: list[tuple[str, int, float | None]] = []
         self.subscribed = asyncio.Event()
+        self.host_approvals: Approvals = {"questions": [], "always": {}}
         self.policy_changes: PolicyChanges = {"needs_reason": False, "changes": []}
 
     def happen(self, kind: str, subsystem_name: str = "", **fields: Any) -> None:
@@ -203,6 +204,9 @@ class FakeOperations:
                 self.listeners.discard(queue)
             else:
                 queue.put_nowait(event)
+
+    def approvals(self) -> Approvals:
+        return self.host_approvals
 
     async def confine_diff(self) -> PolicyChanges:
         return self.policy_changes
