@@ -180,6 +180,7 @@ class FakeOperations:
         self.queue_size = 0
         self.failure: Exception | None = None
         self.failed = False
+        self.bodies: list[OrderBody] = []
         self.limits: list[dict[str, float | None]] = []
         self.unforcible: dict[str, str] = {"RECOVERY": "nothing is broken"}
         self.printed = ["one", "two", "three"]
@@ -323,6 +324,8 @@ class FakeOperations:
                     raise ConflictError(f"{phase} cannot be forced: {why}")
             case Operation.RELAUNCH, _:
                 raise ConflictError("only LIFEBOAT is left by a relaunch; this is QUARANTINE")
+            case Operation.APPROVE | Operation.DENY, _:
+                self.bodies.append(body)
             case Operation.ACCEPT_DATASTORE, _:
                 if name != "memory":
                     raise UnknownDatastoreError(name, ["memory"])
