@@ -45,6 +45,7 @@ from epad.gateway.tokenizing import load_tokenizers
 from epad.gateway.upstream import Upstreams
 from epad.ledger.integrity import Integrity
 from epad.metrics.server import MetricsServer
+from epad.operations.host_approvals import HostApprovals
 from epad.operations.implementation import DaemonOperations
 from epad.operations.machine_status import MachineView
 from epad.operations.reload import Reloader
@@ -370,6 +371,7 @@ def make_operations(
         lambda reason: stores.accept_loss(joints.config, reason, clock.monotonic()),
         joints.begin_again.set,
         lambda: core.responses.rescue.plan(control.decider),
+        HostApprovals(foundation.way_out, stores.known_hosts),
     )
 
 
