@@ -16,6 +16,7 @@ import msgspec
 from apscheduler.triggers.cron import CronTrigger
 
 from epad.configuration.complaint import Complaint
+from epad.configuration.confine_checks import check_confine
 from epad.configuration.money_checks import check_money
 from epad.configuration.notify_schema import check_notify
 from epad.configuration.probe_schema import ProbesConfig
@@ -53,6 +54,7 @@ def cross_check(config: Config) -> Iterator[Complaint]:
     for name, upstream in config.upstreams.items():
         yield from _check_upstream(("upstreams", name), upstream, config)
     yield from check_money(config)
+    yield from check_confine(config)
     yield from _check_datastores(config)
     for name, subsystem in config.subsystems.items():
         yield from _check_subsystem(("subsystems", name), subsystem, config)

@@ -1,0 +1,74 @@
+"""Check what confines subsystems: that it can be, that its words can be read, and that no port inside is asked.
+
+A confined subsystem has a loopback of its own, so nobody outside reaches a port that it listens on: neither the
+gateway, whose model server it may be, nor a health check. A Unix socket in its workspace is reached from both sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from epad.configuration.complaint import Complaint
+from epad.configuration.confine_schema import ConfineConfig
+from epad.configuration.confining import confine_of
+from epad.configuration.schema import Config, SubsystemConfig
+from epad.configuration.toml_lines import KeyPath
+from runners.egress.rules import RuleError, parse
+
+_UNIX = "unix:"
+_WAYS_BY_PORT = ("http", "tcp")
+
+
+def check_confine(config: Config) -> Iterator[Complaint]:
+    """Yield every fault in the tables `confine`, and of what does not go with them."""
+    for name, spec in config.subsystems.items():
+        path: KeyPath = ("subsystems", name)
+        if spec.confine is not None:
+            yield from _check_table((*path, "confine"), spec.confine, spec)
+        if confine_of(name, config).profile != "open" and spec.kind == "process":
+            yield from _check_inside(path, name, spec, config)
+
+
+def _check_table(path: KeyPath, confine: ConfineConfig, spec: SubsystemConfig) -> Iterator[Complaint]:
+    if spec.kind != "process" and confine.profile != "open":
+        text = (
+            f'is set, but epad does not start a {spec.kind}; take it out, or kind = "process" with a command'
+        )
+        yield Complaint(path, text, ((*path[:-1], "kind"),))
+    places = {"workspace": (confine.workspace,) if confine.workspace else (), "read": confine.read}
+    for key, given in places.items():
+        for place in given:
+            if not place.startswith(("/", "~/")) and place != "~":
+                text = f'has "{place}", a relative path; give it from the root, or from ~/'
+                yield Complaint((*path, key), text)
+    for place in confine.never:
+        if not place or place.startswith(("/", "~")) or ".." in Path(place).parts:
+            text = f'has "{place}"; give paths below the workspace, as CLAUDE.md'
+            yield Complaint((*path, "never"), text)
+    for host in confine.hosts:
+        try:
+            parse(host)
+        except RuleError as error:
+            yield Complaint((*path, "hosts"), f'has "{host}": {error}')
+    if confine.hosts and confine.profile == "sealed":
+        text = 'is set, but a sealed subsystem reaches none; take it out, or profile = "workspace"'
+        yield Complaint((*path, "hosts"), text, ((*path, "profile"),))
+
+
+def _check_inside(path: KeyPath, name: str, spec: SubsystemConfig, config: Config) -> Iterator[Complaint]:
+    """Yield each way by which it would be asked at a port that only its own cell has."""
+    confined = ((*path, "confine"),) if spec.confine is not None else (("confine", "default"),)
+    fix = 'listen on a unix: socket in its workspace, or set confine.profile = "open"'
+    for server, upstream in config.upstreams.items():
+        if (name == upstream.served_by or server == spec.serves) and not upstream.url.startswith(_UNIX):
+            text = f"is {upstream.url}, a port inside the cell of {name}, which nobody outside reaches; {fix}"
+            yield Complaint(("upstreams", server, "url"), text, confined)
+    for way in _WAYS_BY_PORT:
+        if getattr(spec.health, way):
+            text = (
+                "asks a port inside its own cell, which nobody outside reaches; ask by health.command or by"
+            )
+            yield Complaint(
+                (*path, "health", way), f'{text} health.inference, or set confine.profile = "open"', confined
+            )

@@ -1,0 +1,68 @@
+"""What confines subsystems is checked with the configuration: each fault names the key and the fix."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from epad.configuration.load import ConfigError, load
+
+AGENT = '[subsystems.agent]\ncommand = ["true"]\n'
+CONFINED = AGENT + "[subsystems.agent.confine]\n"
+SERVER = '[upstreams.mine]\nurl = "http://127.0.0.1:9"\ndialects = ["openai"]\n'
+
+
+def problems(directory: Path, text: str) -> list[str]:
+    """What is wrong with a configuration, each with its key."""
+    (directory / "epad.toml").write_text(text)
+    try:
+        load(directory / "epad.toml")
+    except ConfigError as error:
+        return [str(problem) for problem in error.problems]
+    return []
+
+
+@pytest.mark.parametrize(
+    ("text", "key", "fix"),
+    [
+        ('[subsystems.guest]\nkind = "client"\n[subsystems.guest.confine]\n', "guest.confine", "take it out"),
+        (CONFINED + 'workspace = "work"\n', "confine.workspace", "from the root"),
+        (CONFINED + 'read = ["/a", "models"]\n', "confine.read", "from the root"),
+        (CONFINED + 'never = ["/etc"]\n', "confine.never", "below the workspace"),
+        (CONFINED + 'never = ["../a"]\n', "confine.never", "below the workspace"),
+        (CONFINED + 'hosts = ["a.example/b"]\n', "confine.hosts", "write a name"),
+        (CONFINED + 'profile = "sealed"\nhosts = ["a.example"]\n', "confine.hosts", "take it out"),
+        (SERVER + 'served_by = "agent"\n' + CONFINED, "upstreams.mine.url", "unix: socket in its workspace"),
+        (SERVER + AGENT + 'serves = "mine"\nconfine = {}\n', "upstreams.mine.url", "unix: socket"),
+        (AGENT + 'health = { tcp = "127.0.0.1:9" }\nconfine = {}\n', "health.tcp", "health.command"),
+        (
+            AGENT + 'health = { http = "http://127.0.0.1:9/" }\nconfine = {}\n',
+            "health.http",
+            "health.command",
+        ),
+    ],
+)
+def test_each_fault_names_its_key_and_the_fix(tmp_path: Path, text: str, key: str, fix: str) -> None:
+    """Before anything is started."""
+    [problem] = problems(tmp_path, text)
+    assert key in problem
+    assert fix in problem
+
+
+def test_the_houses_default_confines_too(tmp_path: Path) -> None:
+    """A subsystem without the table is asked by no port either; one that is open is left alone."""
+    asked = AGENT + 'health = { tcp = "127.0.0.1:9" }\n'
+    house = '[confine]\ndefault = "workspace"\n'
+    assert problems(tmp_path, asked) == []
+    [problem] = problems(tmp_path, house + asked)
+    assert "health.tcp" in problem
+    assert problems(tmp_path, house + asked + 'confine = { profile = "open" }\n') == []
+
+
+def test_what_is_right_is_let_be(tmp_path: Path) -> None:
+    """Homes, hosts with ports, a socket in the workspace, a client that is open in words."""
+    table = 'read = ["~/models"]\nnever = ["CLAUDE.md"]\nhosts = ["*.a.example:8443", "10.0.0.5:8000"]\n'
+    assert problems(tmp_path, CONFINED + f'workspace = "{tmp_path}"\n' + table) == []
+    server = SERVER.replace("http://127.0.0.1:9", f"unix:{tmp_path}/sock") + 'served_by = "agent"\n'
+    assert problems(tmp_path, server + CONFINED) == []
