@@ -180,6 +180,7 @@ class Cells:
                 for name in (each, each.lower())
             },
             **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),
+            "NODE_USE_ENV_PROXY": "1",  # without it Node's own clients read none of these
         }
 
     async def plan(
