@@ -16,6 +16,7 @@ import msgspec
 from apscheduler.triggers.cron import CronTrigger
 
 from epad.configuration.complaint import Complaint
+from epad.configuration.confine_checks import check_confine
 from epad.configuration.money_checks import check_money
 from epad.configuration.notify_schema import check_notify
 from epad.configuration.probe_schema import ProbesConfig
@@ -50,6 +51,7 @@ def cross_check(config: Config) -> Iterator[Complaint]:
     yield from _check_probes(config.probes)
     yield from _check_schedule(config)
     yield from check_notify(config.notify)
+    yield from check_confine(config)
     for name, upstream in config.upstreams.items():
         yield from _check_upstream(("upstreams", name), upstream, config)
     yield from check_money(config)

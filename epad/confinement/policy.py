@@ -174,7 +174,10 @@ def policy_of(
     """Return the policy of a configured subsystem. `resolve` follows the links of a path, `search_path` is its PATH."""
     spec, confine = config.subsystems[name], confine_of(name, config)
     own = str(directories.work(name))
-    place = _Resolver(home, resolve)
+
+    def place(text: str) -> str:
+        return real_path(text, home, resolve)
+
     directory = place(spec.working_directory or own)
     workspace = place(confine.workspace) if confine.workspace else directory
     if confine.profile == "open":
@@ -190,6 +193,12 @@ def policy_of(
         read += GPU
     never = [_normal(f"{workspace}/{path}") for path in confine.never]
     hidden = [place(path) for path in _epads_own(directories)]
+    if confine.profile != "gateway-only":
+        secrets = [*(f"{home}/{name}" for name in SECRETS), *MACHINE_SECRETS]
+        hidden += [
+            *map(_normal, secrets),
+            *map(place, secrets),
+        ]  # a link to them is taken away, and where it leads
     rules = roots.rules_below(confine.profile, never, hidden)
     nowhere = [path for path, access in rules.items() if access is Access.NONE]
     readable = [path for path in read if not _within(path, nowhere) or _within(path, [roots.own])]
@@ -222,9 +231,6 @@ class _Roots:
         own = Access.READ if profile == "sealed" else Access.WRITE
         mine = dict.fromkeys((self.workspace, self.directory), own)
         rules = dict.fromkeys(hidden, Access.NONE)
-        if profile != "gateway-only":
-            rules |= dict.fromkeys((f"{self.home}/{name}" for name in SECRETS), Access.NONE)
-            rules |= dict.fromkeys(MACHINE_SECRETS, Access.NONE)
         kept = {path: access for path, access in mine.items() if path == self.own or not _within(path, rules)}
         rules |= kept
         for root in kept:
@@ -278,16 +284,10 @@ def _within(path: str, roots: Iterable[str]) -> bool:
     return any(is_below(path, root) for root in roots)
 
 
-@dataclass(frozen=True, slots=True)
-class _Resolver:
-    """Turns the text of a path, which may begin with `~/`, into the path that is meant in the end."""
-
-    home: Path
-    resolve: Callable[[str], str]
-
-    def __call__(self, text: str) -> str:
-        path = str(self.home) + text[1:] if text == "~" or text.startswith("~/") else text
-        return _normal(self.resolve(path))
+def real_path(text: str, home: Path, resolve: Callable[[str], str]) -> str:
+    """Return the path that a text means in the end; it may begin with `~/`."""
+    path = str(home) + text[1:] if text == "~" or text.startswith("~/") else text
+    return _normal(resolve(path))
 
 
 def _normal(path: str) -> str:
