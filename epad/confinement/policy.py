@@ -184,22 +184,13 @@ def policy_of(
         files = (FileRule("/", Access.WRITE),)
         return Policy(name, "open", workspace, directory, files, (), True, OPEN_ABILITIES)
     roots = _Roots(workspace, directory, place(own), place(str(home)))
+    # A link is shown as well as what it leads to: programs go by its name.
+    read = [path for text in confine.read for path in (real_path(text, home, str), place(text))]
     program = program_roots(spec.command, directory, search_path, resolve)
-    read = [
-        *map(place, confine.read),
-        *(root for root in program if not _within(root, (workspace, directory))),
-    ]
-    if confine.gpu:
-        read += GPU
+    read += [root for root in program if not _within(root, (workspace, directory))]
+    read += GPU if confine.gpu else ()
     never = [_normal(f"{workspace}/{path}") for path in confine.never]
-    hidden = [place(path) for path in _epads_own(directories)]
-    if confine.profile != "gateway-only":
-        secrets = [*(f"{home}/{name}" for name in SECRETS), *MACHINE_SECRETS]
-        hidden += [
-            *map(_normal, secrets),
-            *map(place, secrets),
-        ]  # a link to them is taken away, and where it leads
-    rules = roots.rules_below(confine.profile, never, hidden)
+    rules = roots.rules_below(confine.profile, never, _hidden(confine.profile, directories, home, place))
     nowhere = [path for path, access in rules.items() if access is Access.NONE]
     readable = [path for path in read if not _within(path, nowhere) or _within(path, [roots.own])]
     rules = {**_base(confine.profile, roots, readable), **rules}
@@ -273,11 +264,17 @@ def _abilities(confine: ConfineConfig, *, gateway: bool) -> Iterator[Ability]:
         yield Ability.UNWALLED
 
 
-def _epads_own(directories: Directories) -> tuple[str, ...]:
-    """Return the directories of the daemon, and its configuration where that is a file of its own."""
+def _hidden(
+    profile: ProfileName, directories: Directories, home: Path, place: Callable[[str], str]
+) -> list[str]:
+    """Return what no policy gives: the daemon's directories, its configuration, and what opens other doors."""
     chosen = directories.config_file
-    files = (str(chosen), f"{chosen}.d") if chosen else ()
-    return (str(directories.state), str(directories.runtime), *files)
+    own = (directories.state, directories.runtime, *((chosen, f"{chosen}.d") if chosen else ()))
+    hidden = [place(str(path)) for path in own]
+    if profile != "gateway-only":
+        secrets = [*(f"{home}/{name}" for name in SECRETS), *MACHINE_SECRETS]
+        hidden += [*map(_normal, secrets), *map(place, secrets)]  # a link to them, and what it leads to
+    return hidden
 
 
 def _within(path: str, roots: Iterable[str]) -> bool:
