@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
 
@@ -25,6 +25,32 @@ class PolicyChange(TypedDict):
     narrows: Sequence[PolicyLine]
     asks: bool | None
     lines: Sequence[str]
+
+
+class HostQuestion(TypedDict):
+    """Tells of one host that a subsystem asks for.
+
+    `state` is open, allowed, denied, unanswered or withdrawn. `left_seconds` is how long it waits for an answer, or how
+    long its answer holds; null where it does neither. `program` asked, as far as it is known.
+    """
+
+    number: int
+    subsystem: str
+    host: str
+    port: int
+    state: str
+    program: str
+    tries: int
+    asked_seconds_ago: float
+    left_seconds: float | None
+    reason: str
+
+
+class Approvals(TypedDict):
+    """Tells which hosts were asked for, the oldest first, and which are allowed for ever."""
+
+    questions: Sequence[HostQuestion]
+    always: Mapping[str, Sequence[str]]
 
 
 class PolicyChanges(TypedDict):

@@ -85,6 +85,17 @@ class Footprint(TypedDict):
     processes: int | None
 
 
+class Confinement(TypedDict):
+    """Holds the profile that a subsystem's process is confined by, or will be: `open` is not confined.
+
+    `missing` are walls that it has to do without, each with the reason; `trouble` is why its doors are closed.
+    """
+
+    profile: str
+    missing: Mapping[str, str]
+    trouble: str
+
+
 class Subsystem(Footprint):
     """Holds one subsystem: its state, its processes, and its use."""
 
@@ -108,6 +119,7 @@ class Subsystem(Footprint):
     sentence: NotRequired[Sentence | None]
     log: str
     embedded: bool
+    confine: NotRequired[Confinement | None]
 
 
 class Probe(TypedDict):

@@ -122,16 +122,28 @@ class Approvals:
         known.waiting.append(connection)
         return known
 
+    def answerable(self, number: int) -> Question:
+        """Return a question that a person may still answer. Raises ApprovalError."""
+        self._end_answers()
+        question = self._questions.get(number)
+        if question is None:
+            raise ApprovalError(
+                f"there is no question {number}", "`epactl approvals` lists those that there are"
+            )
+        if question.state in _ANSWERED:
+            raise ApprovalError(f"question {number} is answered: {question.subject} is {question.state}")
+        return question
+
     def approve(self, number: int, seconds: float | None = APPROVED_SECONDS, reason: str = "") -> list[int]:
         """Allow what a question asks for, for so long; None: for ever. Return who waited. Raises ApprovalError."""
-        question = self._answerable(number)
+        question = self.answerable(number)
         if seconds is None:
             self._always.add(question.subject)
         return self._answer(question, State.ALLOWED, seconds, reason)
 
     def deny(self, number: int, reason: str = "") -> list[int]:
         """Deny what a question asks for. Return who waited. Raises ApprovalError."""
-        return self._answer(self._answerable(number), State.DENIED, _DENIED_SECONDS, reason)
+        return self._answer(self.answerable(number), State.DENIED, _DENIED_SECONDS, reason)
 
     def deny_all(self, subsystem: str, reason: str) -> list[int]:
         """Deny every open question of a subsystem, which may ask again once it is open. Return who waited."""
@@ -228,18 +240,6 @@ class Approvals:
             del self._questions[old.number]
         question = self._questions[self._next] = Question(self._next, subject, now)
         self._next += 1
-        return question
-
-    def _answerable(self, number: int) -> Question:
-        """Return a question that a person may still answer. Raises ApprovalError."""
-        self._end_answers()
-        question = self._questions.get(number)
-        if question is None:
-            raise ApprovalError(
-                f"there is no question {number}", "`epactl approvals` lists those that there are"
-            )
-        if question.state in _ANSWERED:
-            raise ApprovalError(f"question {number} is answered: {question.subject} is {question.state}")
         return question
 
     def _answer(self, question: Question, state: State, seconds: float | None, reason: str) -> list[int]:

@@ -35,6 +35,7 @@ from epad.confinement.cell_record import CellRecord, CellRecords
 from epad.confinement.errors import ConfinementError
 from epad.confinement.policy import Ability, Policy
 from epad.confinement.zygote import Cell
+from epad.storage.event_log import EventKind, EventLog
 from runners.cell.plan import CellPlan, Door, Wall
 
 _BACKLOG: Final = 1_024
@@ -121,6 +122,7 @@ class CellsContext:
     spawner: Spawner
     records: CellRecords
     keepers: Mapping[DoorKind, Doorkeeper]
+    events: EventLog
     log: FilteringBoundLogger
 
 
@@ -212,6 +214,7 @@ class Cells:
         record = structs.replace(record, missing=dict(made.missing))
         self._write(plan.name, record)
         living = self._living[plan.name] = _Living(record, dict(zip(kinds, made.doors, strict=False)))
+        self._tell_of(plan.name, made)
         await self._bring(plan.name, living)
         return made.pid
 
@@ -229,8 +232,7 @@ class Cells:
             addresses = [Door(*record.doors[kind]) for kind in kinds]
             doors = await self._context.spawner.reopen(pid, addresses) if addresses else ()
         except ConfinementError as error:
-            living.trouble = f"its doors could not be made anew: {error}"
-            self._context.log.error("cell.closed", subsystem=subsystem, pid=pid, reason=str(error))
+            self._closed(subsystem, living, f"its doors could not be made anew: {error}")
             return
         living.doors = dict(zip(kinds, doors, strict=True))
         await self._bring(subsystem, living)
@@ -257,20 +259,27 @@ class Cells:
 
     # For the responses.
 
-    async def shut(self, subsystem: str) -> None:
-        """Let a subsystem reach nothing, now and when it is started again; what it was doing is cut off."""
+    async def shut(self, subsystem: str) -> str:
+        """Let a subsystem reach nothing, now and when it is started again; what it was doing is cut off.
+
+        Return the result in words; empty where it has no door.
+        """
         self._shut.add(subsystem)
         living = self._living.get(subsystem)
-        if living is not None:
-            _refuse_all(living)  # before anything is awaited
-            await self._bring(subsystem, living)
+        if living is None or not living.doors:
+            return ""
+        _refuse_all(living)  # before anything is awaited
+        await self._bring(subsystem, living)
+        return f"its {_listed(living)} shut"
 
-    async def open(self, subsystem: str) -> None:
-        """Let a subsystem through its doors again."""
+    async def open(self, subsystem: str) -> str:
+        """Let a subsystem through its doors again; return the result in words, empty where it has no door."""
         self._shut.discard(subsystem)
         living = self._living.get(subsystem)
-        if living is not None:
-            await self._bring(subsystem, living)
+        if living is None or not living.doors:
+            return "" if living is None else living.trouble
+        await self._bring(subsystem, living)
+        return living.trouble or f"its {_listed(living)} open"
 
     # For who looks, and at the end.
 
@@ -327,13 +336,29 @@ class Cells:
                 await self._context.keepers[kind].open(subsystem, listening.dup())
                 living.accepted.add(kind)
             except OSError as error:
-                living.trouble = f"its {kind} door could not be opened: {error.strerror}"
-                self._context.log.error("cell.closed", subsystem=subsystem, door=kind, reason=str(error))
+                reason = f"the door to the {kind} could not be opened: {error.strerror}"
+                self._closed(subsystem, living, reason)
 
     async def _close(self, subsystem: str, living: _Living) -> None:
         """Hang up on who is in, at all doors at once."""
         accepted, living.accepted = living.accepted, set()
         await asyncio.gather(*(self._context.keepers[kind].close(subsystem) for kind in accepted))
+
+    def _closed(self, subsystem: str, living: _Living, reason: str) -> None:
+        living.trouble = reason
+        self._context.log.error(EventKind.CELL_CLOSED, subsystem=subsystem, reason=reason)
+        self._context.events.emit(EventKind.CELL_CLOSED, subsystem, reason=reason)
+
+    def _tell_of(self, subsystem: str, made: Cell) -> None:
+        """Record how a subsystem was confined; a missing wall is a warning, each time."""
+        fields = {
+            "profile": self._living[subsystem].record.profile,
+            "missing": dict(made.missing),
+            "placeholders": list(made.placeholders),
+        }
+        tell = self._context.log.warning if made.missing else self._context.log.info
+        tell(EventKind.CELL_MADE, subsystem=subsystem, pid=made.pid, **fields)
+        self._context.events.emit(EventKind.CELL_MADE, subsystem, pid=made.pid, **fields)
 
     def _write(self, subsystem: str, record: CellRecord) -> None:
         try:
@@ -357,6 +382,10 @@ def _refuse_all(living: _Living) -> None:
     for listening in living.doors.values():
         if listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             listening.shutdown(socket.SHUT_RDWR)
+
+
+def _listed(living: _Living) -> str:
+    return " and ".join(f"door to the {kind}" for kind in living.doors)
 
 
 def _url(kind: DoorKind) -> str:

@@ -91,6 +91,11 @@ class WayOut:
         """Return the process's number, if there is one."""
         return None if self._process is None else self._process.pid
 
+    @property
+    def approvals(self) -> Approvals:
+        """Return the questions, for whoever shows them; `approve` and `deny` here answer them."""
+        return self._context.approvals
+
     async def open(self, subsystem: str, listening: socket.socket) -> None:
         """Let a subsystem out by a listener, which belongs to the way out from now on."""
         self._drop(subsystem)

@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import os
 import socket
+from collections.abc import Callable
 
 import structlog
 
+from epad.confinement.approvals import Approvals
 from epad.confinement.cell_record import CellRecords
 from epad.confinement.cells import Cells, CellsContext, DoorKind
+from epad.confinement.egress_record import EgressRecord
 from epad.confinement.planning import MachinePlanner
 from epad.confinement.policies import Policies
 from epad.confinement.policy import Policy
+from epad.confinement.way_out import WayOut, WayOutContext
 from epad.confinement.zygote import Zygote
 from epad.daemon.joints import Joints
 from epad.daemon.parts import Given
+from epad.metrics.registry import Metrics
+from epad.storage.event_log import EventLog
+
+PolicyOf = Callable[[str], Policy]
 
 
 class GatewayDoors:
@@ -30,27 +38,48 @@ class GatewayDoors:
         await self._joints.gateway().cell_doors.close(subsystem)
 
 
-def make_cells(given: Given, joints: Joints) -> Cells:
-    """Make the cells' maker: it starts nothing before a subsystem is confined."""
-    zygote = Zygote()
+def make_policies(given: Given, joints: Joints) -> PolicyOf:
+    """Make what knows each subsystem's policy as it is configured now."""
     policies = Policies(given.directories, os.environ)
 
     def policy(name: str) -> Policy:
+        if name not in joints.config.subsystems:  # a reload has removed it, and it is being stopped
+            return Policy(name, "sealed", "", "", ())
         return policies.of(name, joints.config)
 
-    def user(name: str) -> str:
-        return joints.config.subsystems[name].user
+    return policy
 
-    def ports() -> tuple[int, ...]:
-        return (joints.gateway_port(),)
 
+def make_way_out(
+    given: Given, joints: Joints, policies: PolicyOf, events: EventLog, metrics: Metrics
+) -> WayOut:
+    """Make the way out: it starts nothing before a door is opened."""
+    stores, clock = given.stores, given.clock
+    return WayOut(
+        WayOutContext(
+            policies=policies,
+            approvals=Approvals(clock, stores.approved_hosts),
+            record=EgressRecord(events, metrics, joints, stores.known_hosts, clock),
+            events=events,
+            metrics=metrics,
+        )
+    )
+
+
+def make_cells(given: Given, joints: Joints, policies: PolicyOf, way_out: WayOut, events: EventLog) -> Cells:
+    """Make the keeper of cells: it starts nothing before a subsystem is confined."""
+    zygote = Zygote()
+    planner = MachinePlanner(
+        zygote, lambda name: joints.config.subsystems[name].user, lambda: (joints.gateway_port(),)
+    )
     return Cells(
         CellsContext(
-            policies=policy,
-            planner=MachinePlanner(zygote, user, ports),
+            policies=policies,
+            planner=planner,
             spawner=zygote,
             records=CellRecords(given.directories.cells),
-            keepers={DoorKind.GATEWAY: GatewayDoors(joints)},
+            keepers={DoorKind.GATEWAY: GatewayDoors(joints), DoorKind.WAY_OUT: way_out},
+            events=events,
             log=structlog.get_logger("epad.cells"),
         )
     )

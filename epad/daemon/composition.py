@@ -23,7 +23,7 @@ from epad.control_loop.loop import Controller
 from epad.control_loop.responder import Responder
 from epad.control_loop.rules import make_rules
 from epad.control_loop.world import DaemonWorld, WorldContext
-from epad.daemon.cells import make_cells
+from epad.daemon.cells import make_cells, make_policies, make_way_out
 from epad.daemon.joints import Joints
 from epad.daemon.lifecycle import Composition
 from epad.daemon.live_changes import LiveChanges
@@ -45,6 +45,7 @@ from epad.gateway.tokenizing import load_tokenizers
 from epad.gateway.upstream import Upstreams
 from epad.ledger.integrity import Integrity
 from epad.metrics.server import MetricsServer
+from epad.operations.host_approvals import HostApprovals
 from epad.operations.implementation import DaemonOperations
 from epad.operations.machine_status import MachineView
 from epad.operations.reload import Reloader
@@ -90,15 +91,18 @@ def make_foundation(given: Given, joints: Joints) -> Foundation:
     metrics = make_metrics(config.subsystems)
     access = Access(clock)
     access.tell = joints.line_of
-    cells = make_cells(given, joints)
+    events, policies = EventLog(stores.database, clock, config.retention.events), make_policies(given, joints)
+    way_out = make_way_out(given, joints, policies, events, metrics)
+    cells = make_cells(given, joints, policies, way_out, events)
     return Foundation(
         metrics=metrics,
-        events=EventLog(stores.database, clock, config.retention.events),
+        events=events,
         history=History(stores.database),
         environments=Environments(config.subsystems, stores.identities, cells),
         keys=Keys(config.subsystems, stores.identities, directories.keys),
         access=access,
         cells=cells,
+        way_out=way_out,
         integrity=Integrity(
             directories.ledger_database,
             config.ledger,
@@ -342,6 +346,7 @@ def make_status(given: Given, core: Core, machine: MachineView) -> DaemonStatus:
         engine=supervisor.engine,
         newest_checkpoint=core.responses.newest_checkpoint,
         shut=given.stores.shut,
+        confinement=core.foundation.cells.confinement,
     )
 
 
@@ -366,6 +371,7 @@ def make_operations(
         lambda reason: stores.accept_loss(joints.config, reason, clock.monotonic()),
         joints.begin_again.set,
         lambda: core.responses.rescue.plan(control.decider),
+        HostApprovals(foundation.way_out, stores.known_hosts),
     )
 
 
@@ -382,6 +388,8 @@ def make_live(
     return LiveChanges(
         configured=joints.configured,
         access=foundation.access,
+        cells=foundation.cells,
+        way_out=foundation.way_out,
         daemon_status=daemon_status,
         decider=core.control.decider,
         environments=foundation.environments,

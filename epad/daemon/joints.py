@@ -18,6 +18,7 @@ from epad.daemon.parts import Core, Given, Surfaces
 from epad.daemon.scheduled_jobs import checkpoint_finding
 from epad.gateway.server import Gateway
 from epad.operations.reload import Changes
+from probes.egress import EgressOpened, EgressRefused, EgressSent
 from probes.subsystems import SubsystemExited, SubsystemSnapshot
 from statemachine.containment import Hold
 from statemachine.finding import Finding
@@ -97,6 +98,17 @@ class Joints:
     def gateway_port(self) -> int:
         """Return the port that the gateway listens on for everyone."""
         return int(self._core.foundation.environments.gateway_url.rpartition(":")[2])
+
+    # To the probe of the way out; implements `probes.egress.EgressObserver`.
+
+    def refused(self, event: EgressRefused) -> None:
+        self._core.probing.watchers.egress.refused(event)
+
+    def opened(self, event: EgressOpened) -> None:
+        self._core.probing.watchers.egress.opened(event)
+
+    def sent(self, event: EgressSent) -> None:
+        self._core.probing.watchers.egress.sent(event)
 
     # To the supervisor and its logs.
 

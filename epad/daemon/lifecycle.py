@@ -40,6 +40,7 @@ class Composition:
         self.recorder = core.foundation.recorder
         self.supervisor = core.supervision.supervisor
         self.logs = core.supervision.logs
+        self.way_out = core.foundation.way_out
         self.probe_loops = core.probing.loops
         self.rescue = core.responses.rescue
         self.decider = core.control.decider
@@ -56,7 +57,9 @@ class Composition:
     @property
     def helpers(self) -> frozenset[int]:
         """Return the processes of ours that are no subsystem's."""
-        return self.logs.pids | self._core.foundation.cells.pids
+        foundation = self._core.foundation
+        way_out = foundation.way_out.pid
+        return self.logs.pids | foundation.cells.pids | (frozenset() if way_out is None else {way_out})
 
     # Facts that the run loop passes on.
 

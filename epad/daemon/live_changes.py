@@ -15,6 +15,8 @@ from dataclasses import dataclass
 import structlog
 
 from epad.configuration.schema import Config
+from epad.confinement.cells import Cells
+from epad.confinement.way_out import WayOut
 from epad.control_loop.decider import Decider
 from epad.control_loop.rules import make_rules
 from epad.control_loop.world import DaemonWorld
@@ -47,6 +49,8 @@ class LiveChanges:
 
     configured: Callable[[Config], None]
     access: Access
+    cells: Cells
+    way_out: WayOut
     daemon_status: DaemonStatus
     decider: Decider
     environments: Environments
@@ -81,6 +85,8 @@ class LiveChanges:
             undo.pop_all()
         for name in changes.removed:
             self.access.sever(name)
+            await self.cells.shut(name)
+        self.way_out.configure()
         await self.gateway.changes.take(ready)
         await self._bring_subsystems(changes)
 
@@ -147,6 +153,8 @@ class LiveChanges:
         holds = {name: self.decider.hold_for(name) for name in changes.added}
         for name, hold in holds.items():
             self.access.hold(name, hold.rung, hold.reason)
+            if hold.rung >= Rung.BLOCK:
+                await self.cells.shut(name)
         await self.supervisor.reconfigure(
             changes.config.subsystems,
             {name: Held(hold.rung, hold.reason, hold.paused) for name, hold in holds.items()},
@@ -155,4 +163,5 @@ class LiveChanges:
         for name in changes.removed:
             await self.keys.forget(name)
             self.access.release(name)
+            await self.cells.open(name)
             self.metrics.forget(name)

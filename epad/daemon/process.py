@@ -278,6 +278,7 @@ class Daemon:
         self._spawn("controller", composition.controller.run(self._config.daemon.tick_seconds))
         metrics_url = await composition.start_surfaces()
         self._spawn("child logs", composition.logs.run())
+        self._spawn("way out", composition.way_out.run())
         await composition.start_subsystems()
         for name, loop in composition.probe_loops.loops():
             self._spawn(name, loop)

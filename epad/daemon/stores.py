@@ -10,6 +10,8 @@ from typing import Protocol
 
 from epad.configuration.directories import Directories
 from epad.configuration.schema import BudgetConfig, Config, LimitsConfig, SharedBudgetConfig
+from epad.confinement.approvals import Subject
+from epad.confinement.known_hosts import KNOWN_HOST_SCHEMA, KnownHosts
 from epad.control_loop.journal import JOURNAL_SCHEMA, Journal, Loaded
 from epad.control_loop.standby_journal import StandbyJournal, place_of_copy
 from epad.gateway.budget import Budgets, SharedBudgets, Spend
@@ -48,6 +50,7 @@ SCHEMA = (
     + GROUP_SCHEMA
     + MARK_SCHEMA
     + START_SCHEMA
+    + KNOWN_HOST_SCHEMA
 )
 REQUESTS_NS = int(REQUEST_SECONDS * 1e9)
 
@@ -76,6 +79,8 @@ class Stores:
     spent_microusd: Mapping[str, int]
     clock_marks: ClockMarks
     starts: Starts
+    known_hosts: KnownHosts
+    approved_hosts: Sequence[Subject]
 
     def budget_orders(self, reloader: Reloader, clock: Clock) -> BudgetOrders:
         """Make the part that shows and changes budgets."""
@@ -125,6 +130,7 @@ class Stores:
         with contextlib.suppress(DatabaseError):  # a boot without its mark goes by its last record
             await self.clock_marks.keep()
             await self.starts.count()
+        await self.known_hosts.close()
         await self.database.close()
 
 
@@ -159,6 +165,8 @@ async def open_stores(
     marks = ClockMarks(database, clock, boot_id)
     changes = BudgetChanges(database, clock, config)
     await changes.load()
+    known_hosts = KnownHosts(database, clock)
+    await known_hosts.load()
     return Stores(
         database=database,
         ledger=ledger,
@@ -172,6 +180,8 @@ async def open_stores(
         spent_microusd=await costs.totals(),
         clock_marks=marks,
         starts=starts,
+        known_hosts=known_hosts,
+        approved_hosts=await known_hosts.approved(),
     )
 
 

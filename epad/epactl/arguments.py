@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 PHASES = ("NORMAL", "QUARANTINE", "PRESERVATION", "RECOVERY", "LIFEBOAT")
 OUTPUTS = ("table", "wide", "json", "jsonl")
 _MOST_SECONDS = 1e6
+HOUR = 3_600.0
 _UNITS = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
@@ -66,6 +67,16 @@ def moment(text: str, now: Callable[[], float] = time.time) -> float:
     except (ValueError, OverflowError):
         fix = "give 90s, 10m, 2h, 1d, or an ISO time such as 2026-01-31T03:00"
         raise argparse.ArgumentTypeError(f"{text!r} is no time: {fix}") from None
+
+
+def lasting(text: str) -> float | None:
+    """Return for how many seconds something is to hold; None for `always`."""
+    if text == "always":
+        return None
+    number, unit = text[:-1], text[-1:]
+    if not number.isdecimal() or unit not in _UNITS or not 0 < int(number) * _UNITS[unit] < _MOST_SECONDS:
+        raise argparse.ArgumentTypeError(f"{text!r} is no such time: give 10m, 1h, 2d, or always")
+    return float(int(number) * _UNITS[unit])
 
 
 def event_or_moment(text: str) -> int | float:

@@ -6,7 +6,19 @@ import argparse
 
 from epad import __version__
 from epad.epactl import arguments
-from epad.epactl.commands import about, confine, daemon, emergency, keys, local, orders, shell, upgrade, watch
+from epad.epactl.commands import (
+    about,
+    approvals,
+    confine,
+    daemon,
+    emergency,
+    keys,
+    local,
+    orders,
+    shell,
+    upgrade,
+    watch,
+)
 from epad.epactl.commands import budget as ctl_budget
 from epad.epactl.commands import checkpoint as ctl_checkpoint
 from epad.epactl.commands import ledger as ctl_ledger
@@ -56,18 +68,22 @@ GROUPS = {
 RUN = {
     Operation.UPGRADE: upgrade.upgrade,
     Operation.RELOAD: confine.reload,
+    Operation.APPROVE: approvals.approve,
     Operation.SET_BUDGET: ctl_budget.change,
     Operation.RELAUNCH: ctl_lifeboat.relaunch,
 }
 """The orders that are more than a request."""
 
-ASK: Mapping[Operation, Callable[[Call], int]] = {Operation.CONFINE_DIFF_READ: confine.diff}
-"""The questions below a group's word that show their answer in a way of their own."""
+ASK: Mapping[Operation, Callable[[Call], int]] = {
+    Operation.CONFINE_DIFF_READ: confine.diff,
+    Operation.APPROVALS_READ: approvals.show,
+}
+"""The questions that show their answer in a way of their own."""
 
 OTHER_WORDS = {Operation.RELEASE: "start"}
 """Orders that have a second word, under which people look for them."""
 
-REASONS = {Operation.RELOAD: orders.NO_REASON}
+REASONS = dict.fromkeys((Operation.RELOAD, Operation.APPROVE, Operation.DENY), orders.NO_REASON)
 """The orders that need no reason of a person's."""
 
 
@@ -262,6 +278,15 @@ def _add_more(operation: Operation, parser: argparse.ArgumentParser) -> None:
                 help="with the daemon dead: make the state directory anew from this bundle, or a first tier",
             )
             _add_state(parser)
+        case Operation.APPROVE:
+            parser.add_argument(
+                "--for",
+                dest="seconds",
+                metavar="TIME",
+                type=arguments.lasting,
+                default=arguments.HOUR,
+                help="how long it holds: 10m, 1h (the default), 2d, or `always`, which needs --reason",
+            )
         case Operation.SET_BUDGET:
             parser.add_argument(
                 "limits",

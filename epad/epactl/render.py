@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 
 from epad.formatting import amounts as limits
+from epad.formatting import confinement
 from epad.formatting import footprints as footprint
 from epad.formatting.gpus import gpu_lines
 from epad.formatting.text import clean, cut, duration
@@ -167,6 +168,7 @@ def subsystem_lines(subsystem: Subsystem, anomalies: Sequence[Anomaly]) -> list[
         *([f"  spent     {limits.dollars(spent)}"] if (spent := subsystem["spent_microusd"]) else []),
         f"  budget    {limits.every(subsystem['budget'])}",
         f"  hold      {_hold_line(subsystem)}",
+        f"  walls     {clean(confinement.in_full(subsystem))}",
         f"  log       {clean(subsystem['log']) or '-'}",
     ]
     if subsystem["embedded"]:
@@ -189,6 +191,7 @@ def _foot_lines(status: Status, style: Style) -> list[str]:
         f"ledger   {ledger['records']} records, {verdict}{detail}",
         f"probes   {len(status['probes']) - len(blind)} of {len(status['probes'])} see"
         + (f"; blind: {', '.join(blind)}" if blind else ""),
+        *wall_lines(status["subsystems"], style),
         f"gateway  {clean(status['gateway']['url']) or 'off'}",
         *_upstream_lines(status["upstreams"], style),
         *_shared_budget_lines(status),
@@ -198,6 +201,13 @@ def _foot_lines(status: Status, style: Style) -> list[str]:
         f"epad     {clean(status['version'])}, pid {status['pid']}, up {duration(status['uptime_seconds'])}",
     ]
     return lines + [style.paint(f"note: {clean(notice)}", "dim") for notice in status["notices"]]
+
+
+def wall_lines(subsystems: Sequence[Subsystem], style: Style = PLAIN) -> list[str]:
+    """Format one line for how all are confined, and one in red for each wall that is missing."""
+    told = confinement.summary(subsystems)
+    lines = [style.paint(f"         {clean(line)}", "red") for line in confinement.all_troubles(subsystems)]
+    return [f"walls    {clean(told)}", *lines] if told else lines
 
 
 def _upstream_lines(upstreams: Sequence[ServedUpstream], style: Style) -> list[str]:

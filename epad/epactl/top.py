@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from epad.epactl.render import PLAIN, anomaly_lines, event_line, hold
+from epad.epactl.render import PLAIN, anomaly_lines, event_line, hold, wall_lines
 from epad.formatting import amounts as limits
 from epad.formatting import footprints as footprint
 from epad.formatting.gpus import mebibytes
@@ -50,6 +50,7 @@ def _wide(status: Status, columns: int, style: Style) -> list[str]:
         *(_subsystem(subsystem, columns, style) for subsystem in status["subsystems"]),
         *_shared(status, columns, style),
         *(_gpu(gpu, columns, style) for gpu in status["gpus"]),
+        *(_cut(line, columns) for line in wall_lines(status["subsystems"])),
     ]
 
 
@@ -62,6 +63,8 @@ def _narrow(status: Status, columns: int, style: Style) -> list[str]:
     lines.append("")
     for subsystem in status["subsystems"]:
         lines += _narrow_subsystem(subsystem, columns, style)
+    for told in wall_lines(status["subsystems"]):
+        lines += _folded(told.strip(), columns, indent="  ")
     shared = [
         *_shared(status, NARROW_COLUMNS, PLAIN),
         *(_gpu(gpu, NARROW_COLUMNS, PLAIN) for gpu in status["gpus"]),

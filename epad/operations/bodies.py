@@ -6,6 +6,7 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from epad.confinement.approvals import APPROVED_SECONDS
 from epad.operations.registry import MAX_REASON_CHARACTERS
 from statemachine.phase import Phase
 
@@ -20,6 +21,12 @@ class ReloadOrder(OrderBody, frozen=True, forbid_unknown_fields=True):
     """The body of an order to reload; `may_widen` tells that the reason is a person's, for what widens too."""
 
     may_widen: bool = False
+
+
+class ApprovalOrder(OrderBody, frozen=True, forbid_unknown_fields=True):
+    """The body of an approval: for how many seconds it holds; null is for ever."""
+
+    seconds: Annotated[float, Meta(gt=0)] | None = APPROVED_SECONDS
 
 
 class PhaseOrder(OrderBody, frozen=True, forbid_unknown_fields=True):

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from epad import EpadError
-from epad.answers.confinement import PolicyChanges
+from epad.answers.confinement import Approvals, PolicyChanges
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
 from epad.answers.orders import Budgets, Result
 from epad.answers.status import Status
@@ -27,6 +27,7 @@ from epad.incidents.report import IncidentReport
 from epad.operations.bodies import OrderBody
 from epad.operations.budget_changes import BudgetChangeError, UnknownScopeError
 from epad.operations.budgets import BudgetOrders
+from epad.operations.host_approvals import HostApprovals
 from epad.operations.protocol import (
     ConflictError,
     Peer,
@@ -88,6 +89,7 @@ class DaemonOperations:
     give_up_records: Callable[[str], Awaitable[str]]
     begin_again: Callable[[], None]
     plan_recovery: Callable[[], Awaitable[Recovery]]
+    host_approvals: HostApprovals
 
     def status(self) -> Status:
         return self.daemon_status.render()
@@ -329,6 +331,17 @@ class DaemonOperations:
         self.datastores.accept(name)
         results = ["the next look takes it as it is; then checkpoints are promoted again"]
         return self._result(results)
+
+    def approvals(self) -> Approvals:
+        return self.host_approvals.show()
+
+    async def approve(self, number: str, seconds: float | None, reason: str, by: str) -> Result:
+        self._note(Operation.APPROVE, HOST, f"question {number}: {reason}", by)
+        return self._result([await self.host_approvals.approve(number, seconds, f"{reason} ({by})")])
+
+    async def deny(self, number: str, reason: str, by: str) -> Result:
+        self._note(Operation.DENY, HOST, f"question {number}: {reason}", by)
+        return self._result([self.host_approvals.deny(number, f"{reason} ({by})")])
 
     def budgets(self) -> Budgets:
         return {"budgets": self.budget_orders.show()}

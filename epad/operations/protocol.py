@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from epad import EpadError
-from epad.answers.confinement import PolicyChanges
+from epad.answers.confinement import Approvals, PolicyChanges
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
 from epad.answers.orders import Budgets, Result
 from epad.answers.status import Status
@@ -51,6 +51,12 @@ class UnknownBudgetError(UnknownNameError):
     """There is no budget of that name: of a subsystem, `group:NAME`, or `all`."""
 
     kind = "budget"
+
+
+class UnknownQuestionError(UnknownNameError):
+    """There is no question of that number, or no more."""
+
+    kind = "question"
 
 
 class UnknownIdError(UnknownNameError):
@@ -121,6 +127,10 @@ class Operations(Protocol):
 
     async def confine_diff(self) -> PolicyChanges:
         """Return what a reload now would change in policies. Raises ConflictError for a broken configuration."""
+        ...
+
+    def approvals(self) -> Approvals:
+        """Return which hosts were asked for, and the answers."""
         ...
 
     def budgets(self) -> Budgets:

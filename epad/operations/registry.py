@@ -21,6 +21,7 @@ _NAMED = {
     "subsystems": "subsystem",
     "datastores": "datastore",
     "budgets": "subsystem, group:NAME, or all",
+    "approvals": "question's number",
 }
 
 _FIELDS = ("risk", "path", "command", "words", "answer", "body", "query")
@@ -111,6 +112,13 @@ class Operation(StrEnum):
         "Show what a reload now would change in policies: what widens, and what narrows.",
         "PolicyChanges",
     )
+    APPROVALS_READ = _read(
+        "approvals_read",
+        "/v1/approvals",
+        "approvals",
+        "Show which hosts subsystems have asked for, and the answers.",
+        "Approvals",
+    )
     API_READ = _read(
         "api_read", "/v1/openapi.json", "", "Describe this API as an OpenAPI document.", "Document"
     )
@@ -173,6 +181,19 @@ class Operation(StrEnum):
         "/v1/ledger/accept-loss",
         "ledger accept-loss",
         "Give up records that are gone; every budget counts as spent.",
+    )
+    APPROVE = _order(
+        "approve",
+        "/v1/approvals/{name}/approve",
+        "approve",
+        "Let a subsystem reach the host that it asks for.",
+        "ApprovalOrder",
+    )
+    DENY = _order(
+        "deny",
+        "/v1/approvals/{name}/deny",
+        "deny",
+        "Refuse a subsystem the host that it asks for, for an hour.",
     )
     MODEL_CALL = ("model_call", Risk.CHARGED, "", "", "Call a model through the gateway.", "", "", ())
 

@@ -14,6 +14,7 @@ from epad.configuration.directories import Directories
 from epad.configuration.embedded_default import NOTICE
 from epad.configuration.schema import Config
 from epad.configuration.sizes import size_bytes
+from epad.confinement.cells import Confinement
 from epad.control_loop.decider import Decider
 from epad.control_loop.loop import Controller
 from epad.incidents.look import IncidentLook
@@ -69,6 +70,7 @@ class DaemonStatus:
     footprints: Callable[[], Mapping[str, Footprint]] = dict
     newest_checkpoint: Callable[[], NewestCheckpoint | None] = lambda: None
     shut: Callable[[], str] = str
+    confinement: Callable[[str], Confinement] = lambda _: Confinement("open")
     engine: str = ""
     gateway_url: str = ""
     metrics_url: str = ""
@@ -180,7 +182,15 @@ class DaemonStatus:
             "sentence": None if sentence is None else sentence.as_json(),
             "log": str(self.directories.log(snapshot.name)) if snapshot.kind == "process" else "",
             "embedded": self._uses_embedded_models(snapshot.name),
+            "confine": self._confinement(snapshot),
         }
+
+    def _confinement(self, snapshot: SubsystemSnapshot) -> answer.Confinement | None:
+        """Say how its process is confined; None if it is none of ours."""
+        if snapshot.kind != "process" or snapshot.name not in self.config.subsystems:
+            return None
+        found = self.confinement(snapshot.name)
+        return {"profile": found.profile, "missing": dict(found.missing), "trouble": found.trouble}
 
     def _footprint(self, name: str) -> answer.Footprint:
         """Return the use by its processes; without figures if it has none, or they are old."""

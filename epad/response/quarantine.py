@@ -36,21 +36,25 @@ class NoVramRelease:
 class CellDoors(Protocol):
     """Opens and shuts the doors of confined subsystems; of one that is not confined there are none."""
 
-    async def shut(self, subsystem: str) -> None:
-        """Let it reach nothing any more, and cut off what it was doing."""
+    async def shut(self, subsystem: str) -> str:
+        """Let it reach nothing any more, and cut off what it was doing; return the result, empty without doors."""
         ...
 
-    async def open(self, subsystem: str) -> None:
-        """Let it through again."""
+    async def open(self, subsystem: str) -> str:
+        """Let it through again; return the result, empty without doors."""
         ...
 
 
 class NoCellDoors:
     """For a daemon that confines nothing."""
 
-    async def shut(self, subsystem: str) -> None: ...
+    async def shut(self, subsystem: str) -> str:
+        del subsystem
+        return ""
 
-    async def open(self, subsystem: str) -> None: ...
+    async def open(self, subsystem: str) -> str:
+        del subsystem
+        return ""
 
 
 class Containment:
@@ -76,7 +80,7 @@ class Containment:
         # The door closes before the process is touched, and opens only when the process is ready to use it.
         if hold.rung is not Rung.OPEN:
             self._access.hold(name, hold.rung, hold.reason)
-        severed = await self._cut(name) if hold.rung >= Rung.BLOCK else 0
+        cut = await self._cut(name) if hold.rung >= Rung.BLOCK else ""
         try:
             network = await self._supervisor.hold(name, hold.rung, hold.reason, paused=hold.paused)
             freed = await self._release_vram(name, hold) if hold.rung is Rung.RELEASE_VRAM else ""
@@ -85,17 +89,17 @@ class Containment:
         if hold.rung is Rung.OPEN:
             door = await open_door(self._access, name, self._hold_of(name), self._cells)
         elif hold.rung is Rung.THROTTLE:
-            door = "gateway throttled"
+            door = "; ".join(filter(None, ("gateway throttled", await self._cells.open(name))))
         else:
-            door = f"gateway closed, {severed} turn(s) severed"
+            door = cut
         said = (door, freed, process_in_words(self._supervisor, name), network)
         return "; ".join(words for words in said if words)
 
-    async def _cut(self, name: str) -> int:
-        """Sever its turns and shut the doors of its cell; return how many turns there were."""
+    async def _cut(self, name: str) -> str:
+        """Sever its turns and shut the doors of its cell; return the result."""
         severed = self._access.sever(name)
-        await self._cells.shut(name)
-        return severed
+        shut = await self._cells.shut(name)
+        return "; ".join(filter(None, (f"gateway closed, {severed} turn(s) severed", shut)))
 
     async def _release_vram(self, name: str, hold: Hold) -> str:
         """Free its GPU memory: gently if that is possible, else by ending it."""
@@ -114,8 +118,7 @@ async def open_door(access: Access, name: str, wanted: Hold, cells: CellDoors) -
     if wanted.rung is not Rung.OPEN:
         return f"gateway still closed: {wanted.reason}"
     access.release(name)
-    await cells.open(name)
-    return "gateway open"
+    return "; ".join(filter(None, ("gateway open", await cells.open(name))))
 
 
 def process_in_words(supervisor: Supervisor, name: str) -> str:

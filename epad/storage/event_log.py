@@ -42,6 +42,8 @@ class EventKind(StrEnum):
     ANOMALY_CLEARED = "anomaly.cleared"
     STEP_ENDED = "step.ended"
     SUBSYSTEM_EXITED = "subsystem.exited"
+    CELL_MADE = "cell.made"
+    CELL_CLOSED = "cell.closed"
     TURN_REFUSED = "turn.refused"
     ORDER_GIVEN = "order.given"
     GATE_DECIDED = "gate.decided"

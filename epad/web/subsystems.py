@@ -7,7 +7,7 @@ from typing import Any
 
 from epad.answers.status import Progress, Subsystem, Use
 from epad.formatting import amounts as limits
-from epad.formatting import footprints
+from epad.formatting import confinement, footprints
 from epad.formatting.text import duration
 from epad.web.html import Html, join, tag
 
@@ -16,7 +16,19 @@ def subsystem_table(subsystems: Sequence[Subsystem]) -> Html:
     """Render one row a subsystem."""
     if not subsystems:
         return tag("p", "No subsystems are configured.")
-    heads = ("Name", "State", "For", "Restarts", "Memory", "CPU", "Progress", "Tokens", "Budget", "Hold")
+    heads = (
+        "Name",
+        "State",
+        "For",
+        "Restarts",
+        "Memory",
+        "CPU",
+        "Progress",
+        "Tokens",
+        "Budget",
+        "Walls",
+        "Hold",
+    )
     return tag(
         "div",
         tag(
@@ -42,6 +54,7 @@ def _row(subsystem: Subsystem) -> Html:
         ("Progress", progress_bar(subsystem["progress"])),
         ("Tokens", limits.count(tokens.get("input", 0) + tokens.get("output", 0))),
         ("Budget", budget_bar(subsystem["budget"])),
+        ("Walls", _walls(subsystem)),
         ("Hold", _hold(subsystem)),
     )
     name = tag("a", subsystem["name"], href=f"/subsystems/{subsystem['name']}")
@@ -105,6 +118,12 @@ def _hold(subsystem: Mapping[str, Any]) -> Html:
     return join(tag("strong", hold["rung"]), words, tag("code", sentence["do"]))
 
 
+def _walls(subsystem: Subsystem) -> Html:
+    """Say how it is confined; what is missing stands out."""
+    amiss = (join(tag("strong", trouble, class_="amiss"), " ") for trouble in confinement.troubles(subsystem))
+    return join(confinement.in_a_word(subsystem) or "-", " ", *amiss)
+
+
 def _flags(subsystem: Mapping[str, Any]) -> str:
     essential = ", essential" if subsystem["essential"] else ""
     return f"{essential}, in the background" if subsystem.get("background") else essential
@@ -127,6 +146,7 @@ def subsystem_detail(subsystem: Subsystem) -> Html:
         *([("Money", limits.dollars(subsystem["spent_microusd"]))] if subsystem["spent_microusd"] else []),
         ("Budget", limits.every(subsystem["budget"])),
         ("Hold", _hold(subsystem)),
+        ("Walls", _walls(subsystem)),
         ("Depends on", ", ".join(subsystem["depends_on"]) or "-"),
         ("Log", subsystem["log"] or "-"),
     ]

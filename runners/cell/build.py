@@ -90,7 +90,7 @@ def _refuse(reason: str) -> Callable[[], None]:
 
 def _join(group: str) -> None:
     """Join a control group, so that nothing which is forked from here is ever outside."""
-    with open(group, "w", encoding="utf-8") as file:  # noqa: PTH123
+    with open(group, "w", encoding="utf-8") as file:
         file.write("0")
 
 

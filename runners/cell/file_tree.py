@@ -95,7 +95,7 @@ def build(tree: Tree, owner: Owner, put_proc: Callable[[str], None]) -> Built:
         _furnish_devices("")
         put_proc("/proc")
         return built
-    stage = next(place for place in _STAGES if os.path.isdir(place))  # noqa: PTH112
+    stage = next(place for place in _STAGES if os.path.isdir(place))
     kernel.mount("tmpfs", stage, _PRIVATE, "mode=755,size=16m")
     try:
         _furnish(stage)
@@ -124,7 +124,7 @@ def show_host_proc(place: str) -> None:
 
 
 def _cover_again(path: str, source: str, attributes: int) -> None:
-    if not os.path.exists(path):  # noqa: PTH110
+    if not os.path.exists(path):
         return
     copy = _copy(source, 0, attributes=attributes, where=path)
     _attach(copy, path)
@@ -150,20 +150,20 @@ def _entries(tree: Tree, built: Built) -> Iterator[_Entry]:
 
 def _read_entries(paths: Iterable[str]) -> Iterator[_Entry]:
     for path in paths:
-        if os.path.islink(path):  # noqa: PTH114
-            yield _Link(path, os.readlink(path))  # noqa: PTH115
-        elif os.path.exists(path):  # noqa: PTH110
+        if os.path.islink(path):
+            yield _Link(path, os.readlink(path))
+        elif os.path.exists(path):
             yield _copy(path, 1, attributes=_READ_ONLY)
 
 
 def _covering(path: str) -> _Entry:
-    if os.path.isdir(path):  # noqa: PTH112
+    if os.path.isdir(path):
         return _Empty(path, 0o500, 4)
     return _copy("/dev/null", 4, attributes=kernel.MOUNT_ATTR_RDONLY, where=path)
 
 
 def _present(paths: Iterable[str]) -> Iterator[str]:
-    return (path for path in paths if os.path.exists(path))  # noqa: PTH110
+    return (path for path in paths if os.path.exists(path))
 
 
 def _root() -> int:
@@ -251,10 +251,10 @@ def _put(stage: str, entries: Iterable[_Entry], owner: Owner) -> None:
         place = f"{stage}{entry.path}"
         match entry:
             case _Link(target=target):
-                os.makedirs(os.path.dirname(place), exist_ok=True)  # noqa: PTH103, PTH120
-                os.symlink(target, place)  # noqa: PTH211
+                os.makedirs(os.path.dirname(place), exist_ok=True)
+                os.symlink(target, place)
             case _Empty(mode=mode):
-                os.makedirs(place, exist_ok=True)  # noqa: PTH103
+                os.makedirs(place, exist_ok=True)
                 kernel.mount("tmpfs", place, _PRIVATE, f"mode={mode:o},uid={owner.uid},gid={owner.gid}")
             case _Copy(is_directory=is_directory):
                 _make_target(place, is_directory=is_directory)
@@ -263,9 +263,9 @@ def _put(stage: str, entries: Iterable[_Entry], owner: Owner) -> None:
 
 def _make_target(place: str, *, is_directory: bool) -> None:
     if is_directory:
-        os.makedirs(place, exist_ok=True)  # noqa: PTH103
-    elif not os.path.exists(place):  # noqa: PTH110
-        os.makedirs(os.path.dirname(place), exist_ok=True)  # noqa: PTH103, PTH120
+        os.makedirs(place, exist_ok=True)
+    elif not os.path.exists(place):
+        os.makedirs(os.path.dirname(place), exist_ok=True)
         os.close(os.open(place, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o600))
 
 
@@ -280,13 +280,13 @@ def _attach(copy: _Copy, place: str) -> None:
 
 def _furnish(stage: str) -> None:
     for name in ("proc", "run", "etc", "var"):
-        os.makedirs(f"{stage}/{name}", exist_ok=True)  # noqa: PTH103
+        os.makedirs(f"{stage}/{name}", exist_ok=True)
 
 
 def _furnish_devices(stage: str) -> None:
     for path, target in _DEVICE_LINKS:
-        os.symlink(target, f"{stage}{path}")  # noqa: PTH211
-    os.mkdir(f"{stage}/dev/pts")  # noqa: PTH102
+        os.symlink(target, f"{stage}{path}")
+    os.mkdir(f"{stage}/dev/pts")
     try:
         kernel.mount(
             "devpts", f"{stage}/dev/pts", kernel.MS_NOSUID | kernel.MS_NOEXEC, "newinstance,ptmxmode=0666"

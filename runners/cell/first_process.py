@@ -8,18 +8,18 @@ asked twice.
 from __future__ import annotations
 
 import ctypes
-import gc
 import os
 import resource
 import signal
 from typing import Final, NoReturn
 
-from runners.cell import file_tree, kernel, landlock, seccomp
+from runners.cell import file_tree, kernel, landlock, seccomp, tiny_init
 from runners.cell.plan import EXIT_NO_CELL, CellPlan, Wall
 from runners.cell.report import Report
 
 # Fields 48 to 51 of /proc/PID/stat, counted behind the name: the ends of the arguments, and of the environment.
 _BLOCKS: Final = slice(45, 49)
+_MOST_FILES: Final = 1 << 16
 _ENDINGS: Final = (
     signal.SIGTERM,
     signal.SIGINT,
@@ -37,6 +37,7 @@ def run(plan: CellPlan, made: frozenset[Wall], report: Report) -> NoReturn:
         for number in _ENDINGS:
             signal.signal(number, signal.SIG_IGN)
         _show(plan)
+        file = tiny_init.open_file()
         _wall_in(plan, made, report)
         program = os.fork()
     except BaseException as error:  # this is a forked child: nothing above may run
@@ -45,7 +46,10 @@ def run(plan: CellPlan, made: frozenset[Wall], report: Report) -> NoReturn:
     if program == 0:
         _become(plan, report)
     report.close()
-    _let_go()
+    _let_go(file)
+    # Under a root daemon nobody but root looks into it, so that the program cannot either.
+    dumpable = plan.user_namespace or plan.uid is None
+    tiny_init.become(file, program, name=plan.name, marks=plan.marks, dumpable=dumpable)
     _reap(program)
 
 
@@ -128,17 +132,20 @@ def _become(plan: CellPlan, report: Report) -> NoReturn:
         os._exit(EXIT_NO_CELL)
 
 
-def _let_go() -> None:
-    """Keep no file of the program's: its output ends when it ends."""
+def _let_go(kept: int) -> None:
+    """Keep no file of the program's, whose output ends when it ends."""
     nothing = os.open("/dev/null", os.O_RDWR)
     for descriptor in (0, 1, 2):
         os.dup2(nothing, descriptor)
-    os.closerange(3, 1 << 16)
+    os.closerange(3, kept)
+    os.closerange(kept + 1, _MOST_FILES)
 
 
 def _reap(program: int) -> NoReturn:
-    """Reap whatever ends inside, and end as the program did: by its status, or 128 and its signal."""
-    gc.disable()
+    """Reap whatever ends inside, and end as the program did: by its status, or 128 and its signal.
+
+    For the machine that cannot have it done by `tiny_init`.
+    """
     while True:
         pid, status = os.wait()
         if pid == program:
@@ -152,7 +159,7 @@ def _show(plan: CellPlan) -> None:
     The supervisor finds processes by their marks. Written over the block that the kernel made when the zygote was
     started, which was given room for this; what does not fit is cut.
     """
-    with open("/proc/self/stat", "rb") as file:  # noqa: PTH123
+    with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()
     arguments, arguments_end, environment, environment_end = map(int, fields[_BLOCKS])
     _overwrite(arguments, arguments_end, f"epad-cell: {plan.name}".encode())

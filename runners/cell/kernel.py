@@ -5,7 +5,6 @@ from __future__ import annotations
 import ctypes
 import errno
 import os
-import platform
 from collections.abc import Mapping
 from typing import Any, Final
 
@@ -64,7 +63,7 @@ _OF_MACHINE: Final[Mapping[str, Mapping[str, int]]] = {
     "x86_64": {"pivot_root": 155, "seccomp": 317},
     "aarch64": {"pivot_root": 41, "seccomp": 277},
 }
-_NUMBERS: Final = {**_COMMON, **_OF_MACHINE.get(platform.machine(), {})}
+_NUMBERS: Final = {**_COMMON, **_OF_MACHINE.get(os.uname().machine, {})}
 
 
 def syscall(name: str, *arguments: Any) -> int:
@@ -188,5 +187,5 @@ def _word(value: Any) -> Any:
 
 
 def _read(path: str) -> str:
-    with open(path, encoding="utf-8") as file:  # noqa: PTH123 (pathlib would be a third of the zygote's memory)
+    with open(path, encoding="utf-8") as file:
         return file.read()

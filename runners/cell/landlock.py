@@ -56,10 +56,8 @@ _FILE_RIGHT: Final = {
     Wall.LANDLOCK_TRUNCATE: _TRUNCATE,
     Wall.LANDLOCK_IOCTL: _IOCTL,
 }
-SYSTEM_DEVICES: Final = (
-    *("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom"),
-    *("/dev/tty", "/dev/ptmx", "/dev/pts"),
-)
+_DEVICES: Final = ("/dev/null", "/dev/zero", "/dev/full", "/dev/random", "/dev/urandom", "/dev/tty")
+_TERMINALS: Final = ("/dev/ptmx", "/dev/pts")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +93,14 @@ def rules(plan: CellPlan, refused: int) -> Iterator[tuple[str, int]]:
         yield "/", _READ_DIR & refused
         yield from ((path, everything) for path in (*tree.write, *tree.empty, "/dev/shm"))  # noqa: S108 (the cell's)
         yield from ((path, _READ & refused) for path in (*tree.read, "/dev"))
+        yield from ((path, everything) for path in _TERMINALS)
     else:
+        # The host's /tmp, /dev/shm and terminals are others' too, and so are not given.
         yield from ((path, everything) for path in tree.write)
         yield from ((path, _READ & refused) for root in tree.read for path in around(root, tree.hide))
     yield "/proc", _READ & refused
     device = (_READ_FILE | _WRITE_FILE | _READ_DIR | _TRUNCATE | _IOCTL) & refused
-    yield from ((path, device) for path in (*SYSTEM_DEVICES, *tree.devices))
+    yield from ((path, device) for path in (*_DEVICES, *tree.devices))
     if plan.gpu:
         yield "/proc", (_READ_FILE | _WRITE_FILE | _READ_DIR | _TRUNCATE) & refused
 
@@ -111,7 +111,7 @@ def around(root: str, hidden: Collection[str]) -> Iterator[str]:
     if not below:
         yield root
     elif root not in below:
-        for name in os.listdir(root):  # noqa: PTH208
+        for name in os.listdir(root):
             yield from around(f"{root.rstrip('/')}/{name}", below)
 
 

@@ -36,7 +36,7 @@ def enter_user_namespace() -> None:
     kernel.unshare(kernel.CLONE_NEWUSER)
     # A group may be mapped by who is not root only once it can be dropped no more (user_namespaces(7)).
     for file, line in (("setgroups", "deny"), ("uid_map", f"{uid} {uid} 1"), ("gid_map", f"{gid} {gid} 1")):
-        with open(f"/proc/self/{file}", "w", encoding="utf-8") as target:  # noqa: PTH123
+        with open(f"/proc/self/{file}", "w", encoding="utf-8") as target:
             target.write(line)
 
 

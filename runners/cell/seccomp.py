@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import platform
+import os
 import socket
 import struct
 from collections.abc import Mapping
@@ -73,7 +73,7 @@ _MFD_EXEC: Final = 0x10
 
 def install(choice: Syscalls) -> None:
     """Hold this process and all it becomes to the filter. Raises OSError."""
-    machine = platform.machine()
+    machine = os.uname().machine
     if machine not in NUMBERS:
         raise OSError(errno.ENOSYS, f"no table of system calls for {machine}")
     code = make_filter(choice, machine)

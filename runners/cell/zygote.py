@@ -13,6 +13,7 @@ the cells live on.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import select
@@ -100,6 +101,8 @@ def main() -> None:
     """Serve the socket that is our standard input."""
     control = socket.socket(fileno=os.dup(0))
     os.dup2(os.open("/dev/null", os.O_RDONLY | os.O_CLOEXEC), 0)
+    gc.disable()
+    gc.freeze()
     Zygote(control).serve()
 
 

@@ -161,7 +161,7 @@ class Connection:
             await tunnel.run()
             return
         body = plain.BodyReader(self._client[0], self._door.limits.body_seconds)
-        await plain.carry(tunnel, body.pieces(wanted.body_length), self._server)
+        await plain.carry(tunnel, body.pieces(wanted.body_length), self._server, is_head=wanted.is_head)
 
     async def _refuse(self, refused: RefusedError) -> None:
         """Tell the daemon first, and the client then, in the protocol that it speaks by now."""

@@ -18,6 +18,9 @@ _LEAST_BYTES: Final = 1_024
 _MOST_TRAILERS: Final = 32
 _CHUNK_LINE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*)?\r\n")
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])[ \r]")
+_LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*([0-9]{1,18})[ \t]*(?=\r\n)", re.IGNORECASE)
+_CODED = re.compile(rb"\r\ntransfer-encoding[ \t]*:", re.IGNORECASE)
+_WITHOUT_BODY: Final = frozenset({b"204", b"304"})
 _OF_THE_HOP = re.compile(rb"\r\n(?:connection|keep-alive|proxy-connection)[ \t]*:[^\r\n]*", re.IGNORECASE)
 
 
@@ -86,10 +89,13 @@ class BodyReader:
         return data
 
 
-async def carry(tunnel: Tunnel, body: AsyncIterator[bytes], server: Streams) -> None:
-    """Send a body and its answer, at the same time: a server may answer before it has read. Raises RefusedError."""
+async def carry(tunnel: Tunnel, body: AsyncIterator[bytes], server: Streams, *, is_head: bool) -> None:
+    """Send a body and its answer, at the same time: a server may answer before it has read. Raises RefusedError.
+
+    `is_head`: the request is one of HEAD, whose answer has no body, whatever length it names.
+    """
     sending = asyncio.create_task(_send(tunnel, body))
-    answering = asyncio.create_task(_answer(tunnel, server))
+    answering = asyncio.create_task(_answer(tunnel, server, is_head=is_head))
     try:
         await asyncio.wait({sending, answering}, return_when=asyncio.FIRST_COMPLETED)
         if not answering.done():
@@ -106,7 +112,7 @@ async def _send(tunnel: Tunnel, body: AsyncIterator[bytes]) -> None:
         await tunnel.send(piece)
 
 
-async def _answer(tunnel: Tunnel, server: Streams) -> None:
+async def _answer(tunnel: Tunnel, server: Streams, *, is_head: bool) -> None:
     """Send the server's answer on, marked as the connection's last."""
     reader, _ = server
     while True:
@@ -118,7 +124,16 @@ async def _answer(tunnel: Tunnel, server: Streams) -> None:
             break
         await tunnel.answer(head)
     await tunnel.answer(_OF_THE_HOP.sub(b"", head).removesuffix(b"\r\n") + b"connection: close\r\n\r\n")
-    await tunnel.copy_down()
+    await tunnel.copy_down(0 if is_head or status[1] in _WITHOUT_BODY else _answer_length(head))
+
+
+def _answer_length(head: bytes) -> int | None:
+    """Return the length of an answer that says one; None for one that lasts until the server ends it.
+
+    A server that does not end a connection as it was asked to has mostly said how long its answer is.
+    """
+    lengths = _LENGTH.findall(head)
+    return int(lengths[0]) if len(lengths) == 1 and not _CODED.search(head) else None
 
 
 async def _answer_head(reader: asyncio.StreamReader) -> bytes:

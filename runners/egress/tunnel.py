@@ -44,10 +44,15 @@ class Tunnel:
         writer.write(data)
         await writer.drain()
 
-    async def copy_down(self) -> None:
-        """Send on what the server sends, until it ends. Raises OSError."""
+    async def copy_down(self, most: int | None = None) -> None:
+        """Send on what the server sends, until it ends or so many bytes have come. Raises OSError."""
         reader, _ = self._server
-        while data := await reader.read(READ_BYTES):
+        left = most
+        while left is None or left > 0:
+            data = await reader.read(READ_BYTES if left is None else min(left, READ_BYTES))
+            if not data:
+                return
+            left = None if left is None else left - len(data)
             await self.answer(data)
 
     def cut(self) -> None:

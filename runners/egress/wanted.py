@@ -20,13 +20,14 @@ _SOCKS4: Final = b"\x04"
 class Wanted:
     """Holds what a client wants. `head` is that of a plain request as it goes on; None for a tunnel.
 
-    `body_length` is None for a body in chunks.
+    `body_length` is None for a body in chunks. `is_head`: it asks for the head of an answer alone.
     """
 
     how: str
     target: Target
     head: bytes | None = None
     body_length: int | None = 0
+    is_head: bool = False
 
 
 async def hear(client: Streams) -> Wanted:
@@ -50,4 +51,4 @@ async def hear(client: Streams) -> Wanted:
     if head.method == "CONNECT":
         return Wanted("connect", read_target(head.target))
     request = read_plain(head)
-    return Wanted("http", request.target, forwarded(head, request), request.length)
+    return Wanted("http", request.target, forwarded(head, request), request.length, head.method == "HEAD")

@@ -58,6 +58,7 @@ def test_the_list_of_orders_is_whole() -> None:
     looks = {
         "status", "top", "phase", "explain", "recovery", "events", "logs", "usage", "budget", "simulate", "doctor",
         "completion", "help", "version", "man", "verify", "show", "export", "size", "head", "prove", "list", "inspect",
+        *("diff", "approvals"),
     }  # fmt: skip
     for node in nodes(command_line.make_parser()):
         if node.words and not any(isinstance(a, argparse._SubParsersAction) for a in node.parser._actions):

@@ -74,6 +74,18 @@ def test_nothing_is_said_of_embedded_models_where_there_are_none() -> None:
     assert render.NOT_AN_LLM in "".join(render.subsystem_lines(subsystem("chat", embedded=True), []))
 
 
+def test_a_wall_that_is_missing_stands_in_red() -> None:
+    """Under a line that says how each is confined."""
+    confine = {"profile": "workspace", "missing": {"network": "no user namespace"}, "trouble": ""}
+    shown = status(
+        subsystems=[subsystem("chat", confine={**confine, "missing": {}}), subsystem("a", confine=confine)]
+    )
+    lines = render.status_lines(shown, render.Style(colour=True))
+    at = lines.index("walls    workspace: chat, a")
+    said = "         a is confined: workspace, without the wall network (no user namespace)"
+    assert lines[at + 1] == f"\x1b[31m{said}\x1b[0m"
+
+
 def test_a_daemon_without_subsystems_has_a_status() -> None:
     """An empty table says so."""
     assert "no subsystems" in render.status_lines(status(subsystems=[], anomalies=[]))
@@ -82,7 +94,14 @@ def test_a_daemon_without_subsystems_has_a_status() -> None:
 def test_one_subsystem_in_full() -> None:
     """Everything about one, its own anomalies among it."""
     chosen = subsystem(
-        "wargame", state="hung", hung=True, essential=True, pid=None, state_seconds=None, progress=None
+        "wargame",
+        state="hung",
+        hung=True,
+        essential=True,
+        pid=None,
+        state_seconds=None,
+        progress=None,
+        confine={"profile": "workspace", "missing": {}, "trouble": ""},
     )
     assert render.subsystem_lines(chosen, status()["anomalies"]) == [
         "wargame: hung",
@@ -97,10 +116,11 @@ def test_one_subsystem_in_full() -> None:
         "  turns     17",
         "  budget    1500/6000 per minute",
         "  hold      -",
+        "  walls     confined: workspace",
         "  log       /state/logs/chat.log",
         "  anomaly token_burn/wargame for 1m00s: three refusals in a row",
     ]
-    assert len(render.subsystem_lines(subsystem("chat"), status()["anomalies"])) == 13
+    assert len(render.subsystem_lines(subsystem("chat"), status()["anomalies"])) == 14
 
 
 def test_an_event_is_one_line() -> None:

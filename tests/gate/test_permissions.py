@@ -38,6 +38,10 @@ PERMITTED = {
     (Tier.OPERATOR, Operation.ACCEPT_LOSS),
     (Tier.OPERATOR, Operation.UPGRADE),
     (Tier.OPERATOR, Operation.REVOKE_KEY),
+    (Tier.OPERATOR, Operation.CONFINE_DIFF_READ),
+    (Tier.OPERATOR, Operation.APPROVALS_READ),
+    (Tier.OPERATOR, Operation.APPROVE),
+    (Tier.OPERATOR, Operation.DENY),
     (Tier.OBSERVER, Operation.STATUS_READ),
     (Tier.OBSERVER, Operation.EVENTS_READ),
     (Tier.OBSERVER, Operation.EXPLAIN_READ),
@@ -45,6 +49,8 @@ PERMITTED = {
     (Tier.OBSERVER, Operation.RECOVERY_READ),
     (Tier.OBSERVER, Operation.BUDGETS_READ),
     (Tier.OBSERVER, Operation.API_READ),
+    (Tier.OBSERVER, Operation.CONFINE_DIFF_READ),
+    (Tier.OBSERVER, Operation.APPROVALS_READ),
     (Tier.SUBSYSTEM, Operation.MODEL_CALL),
 }
 

@@ -12,6 +12,7 @@ import pytest
 import structlog
 from epad_story import Story, in_lifeboat
 
+from epad.answers.confinement import Approvals
 from epad.answers.decisions import Recovery
 from epad.configuration.load import ConfigError, Origin, Problem
 from epad.configuration.schema import LogConfig, SubsystemConfig
@@ -25,6 +26,7 @@ from epad.gate.permissions import Tier
 from epad.gateway.client_keys import Keys
 from epad.operations import implementation as module
 from epad.operations.budgets import BudgetOrders
+from epad.operations.host_approvals import HostApprovals
 from epad.operations.implementation import DaemonOperations
 from epad.operations.protocol import (
     ConflictError,
@@ -77,12 +79,22 @@ class Bench:
             self.give_up,
             lambda: None,
             lambda: asyncio.sleep(0, cast("Recovery", {})),
+            cast("HostApprovals", self),
         )
 
     names = ("memory",)
 
     def accept(self, name: str) -> None:
         self.accepted = name
+
+    def show(self) -> Approvals:
+        return {"questions": [], "always": {"chat": ["a.example:443"]}}
+
+    async def approve(self, number: str, seconds: float | None, reason: str) -> str:
+        return f"{number} for {seconds}: {reason}"
+
+    def deny(self, number: str, reason: str) -> str:
+        return f"not {number}: {reason}"
 
     async def give_up(self, reason: str) -> str:
         """Nothing is missing."""
@@ -336,6 +348,15 @@ async def test_a_reload_may_widen_policies_with_a_persons_reason_alone(bench: Be
     assert answer["failed"]
     assert "agent: + connect github.com:443; at once" in answer["results"]
     assert "--reason" in answer["results"][-1]
+
+
+async def test_a_question_about_a_host_is_answered(bench: Bench) -> None:
+    """And the answer is an event, with who and why."""
+    assert bench.orders.approvals()["always"] == {"chat": ["a.example:443"]}
+    assert (await bench.orders.approve("7", 60.0, "needed", "ada"))["results"] == ["7 for 60.0: needed (ada)"]
+    assert (await bench.orders.deny("8", "no", "ada"))["results"] == ["not 8: no (ada)"]
+    orders = [(fields["order"], fields["reason"]) for _, _, fields in await bench.written()]
+    assert orders == [("approve", "question 7: needed"), ("deny", "question 8: no")]
 
 
 async def test_what_a_reload_would_change_in_policies_can_be_asked(bench: Bench) -> None:

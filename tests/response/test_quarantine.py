@@ -19,6 +19,21 @@ from statemachine.containment import Hold, Rung
 OPERATION = Operation(1, "20260101T000000Z-000001", Lane.CONTAINMENT, "a test", ())
 
 
+class Doors:
+    """The doors of cells; those of "chat" alone."""
+
+    def __init__(self, asked: list[tuple[object, ...]]) -> None:
+        self._asked = asked
+
+    async def shut(self, subsystem: str) -> str:
+        self._asked.append(("shut", subsystem))
+        return "its door shut" if subsystem == "chat" else ""
+
+    async def open(self, subsystem: str) -> str:
+        self._asked.append(("open", subsystem))
+        return "its door open" if subsystem == "chat" else ""
+
+
 class Recorder:
     """A supervisor and a gateway in one, that remember the order in which they were asked."""
 
@@ -28,7 +43,9 @@ class Recorder:
         self.failing = ""
         self.gate: asyncio.Event | None = None
         self.wanted = Hold(Rung.OPEN)
-        self.containment = Containment(self.access, cast("Supervisor", self), lambda _: self.wanted)
+        self.containment = Containment(
+            self.access, cast("Supervisor", self), lambda _: self.wanted, cells=Doors(self.asked)
+        )
         self.access.enter("chat", self)
 
     def sever(self, why: Any) -> None:
@@ -69,23 +86,27 @@ def bench() -> Recorder:
 async def test_the_door_closes_and_the_turns_end_before_the_process_is_touched(bench: Recorder) -> None:
     """Between the two nothing may be forwarded."""
     result = await bench.do(Rung.FREEZE)
-    assert bench.asked == [("severed", "subsystem_quarantined"), ("process", Rung.FREEZE, False, True)]
-    assert result == "gateway closed, 1 turn(s) severed; process 7 quarantined"
+    assert bench.asked == [
+        ("severed", "subsystem_quarantined"),
+        ("shut", "chat"),
+        ("process", Rung.FREEZE, False, True),
+    ]
+    assert result == "gateway closed, 1 turn(s) severed; its door shut; process 7 quarantined"
 
 
 async def test_the_door_opens_only_once_the_process_is_ready_to_use_it(bench: Recorder) -> None:
     """A frozen process with an open door would be neither."""
     await bench.do(Rung.FREEZE)
     bench.asked.clear()
-    assert await bench.do(Rung.OPEN, "") == "gateway open; process 7 quarantined"
-    assert bench.asked == [("process", Rung.OPEN, False, True)]
+    assert await bench.do(Rung.OPEN, "") == "gateway open; its door open; process 7 quarantined"
+    assert bench.asked == [("process", Rung.OPEN, False, True), ("open", "chat")]
     assert not bench.shut()
 
 
 async def test_a_throttle_severs_nothing(bench: Recorder) -> None:
     """What is under way may end."""
     assert (await bench.do(Rung.THROTTLE)).startswith("gateway throttled")
-    assert bench.asked == [("process", Rung.THROTTLE, False, False)]
+    assert bench.asked == [("process", Rung.THROTTLE, False, False), ("open", "chat")]
 
 
 async def test_a_process_that_does_not_obey_leaves_the_door_closed(bench: Recorder) -> None:
@@ -118,7 +139,7 @@ async def test_a_step_that_comes_late_does_what_is_wanted_by_now(
     """Steps of two lanes may overtake each other; the last decision in the journal is what holds."""
     bench.wanted = Hold(wanted, "the last word")
     await bench.step(late)
-    assert bench.asked[-1][1] is wanted
+    assert [rung for asked, rung, *_ in bench.asked if asked == "process"] == [wanted]
     assert bench.shut() == (wanted is Rung.FREEZE)
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import structlog
+from way_out_world import KeptEvents
 
 from epad.confinement.cell_record import CellRecords
 from epad.confinement.cells import CellOrder, Cells, CellsContext, Doorkeeper, DoorKind
@@ -143,6 +144,7 @@ class CellWorld:
     spawner: PlainSpawner = field(default_factory=PlainSpawner)
     gateway: Keeper = field(default_factory=Keeper)
     way_out: Keeper = field(default_factory=Keeper)
+    events: KeptEvents = field(default_factory=KeptEvents)
 
     def __post_init__(self) -> None:
         self.cells = self.another()
@@ -163,6 +165,7 @@ class CellWorld:
                 spawner=self.spawner,
                 records=CellRecords(self.directory / "cells"),
                 keepers=self.keepers,
+                events=self.events,
                 log=structlog.get_logger(),
             )
         )

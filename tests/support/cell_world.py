@@ -22,8 +22,11 @@ from runners.cell.plan import CellPlan, Door, Syscalls, Tree, Wall
 UID = 12345
 """Who runs in a cell of a root daemon; nobody else on the machine."""
 
-Mode = Literal["user namespace", "root daemon"]
+Mode = Literal["user namespace", "root daemon", "root"]
 MODES: tuple[Mode, ...] = ("user namespace", "root daemon")
+"""As a user's daemon makes it, and as root's does for another user."""
+EVERY_MODE: tuple[Mode, ...] = (*MODES, "root")
+"""Root's daemon for root itself too, in a user namespace."""
 
 SYSTEM = (
     *("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/passwd", "/etc/group"),
@@ -46,16 +49,19 @@ class Ended:
 
 def need(mode: Mode) -> None:
     """Skip the test where no cell of this mode can be made."""
-    if mode == "root daemon" and is_lacking("root"):
+    if mode != "user namespace" and is_lacking("root"):
         pytest.skip("only root can become two other users")
-    if mode == "user namespace" and is_lacking("user namespaces"):
+    if mode != "root daemon" and is_lacking("user namespaces"):
         pytest.skip("no user namespace of one's own here")
 
 
 @contextmanager
 def workspace(uid: int | None = None) -> Iterator[Path]:
-    """Make a directory that a cell's user can reach and write, whoever runs the tests."""
-    place = Path(tempfile.mkdtemp(prefix="epad-cell-"))
+    """Make a directory that a cell's user can reach and write, whoever runs the tests.
+
+    Not below /tmp or /dev/shm, of which a cell has its own, so that nothing of this is there inside by itself.
+    """
+    place = Path(tempfile.mkdtemp(prefix="epad-cell-", dir="/var/tmp"))
     try:
         place.chmod(0o755)
         if uid is not None and os.geteuid() == 0:
@@ -67,7 +73,7 @@ def workspace(uid: int | None = None) -> Iterator[Path]:
 
 def plan(place: Path, command: Sequence[str], mode: Mode = "user namespace") -> CellPlan:
     """Return the plan of a workspace's cell with every wall that it takes."""
-    uid = UID if os.geteuid() == 0 else None
+    uid = UID if os.geteuid() == 0 and mode != "root" else None
     return CellPlan(
         name="agent",
         command=tuple(command),
@@ -78,7 +84,7 @@ def plan(place: Path, command: Sequence[str], mode: Mode = "user namespace") -> 
         syscalls=Syscalls(),
         doors=(GATEWAY, WAY_OUT),
         limits=(("CORE", 1),),
-        user_namespace=mode == "user namespace",
+        user_namespace=mode != "root daemon",
         uid=uid,
         gid=uid,
         marks={"EPAD_SUBSYSTEM": "agent", "EPAD_STATE": "/nowhere"},
@@ -138,5 +144,6 @@ async def run(kept: Zygote, ordered: CellPlan) -> Ended:
 
 
 def without(ordered: CellPlan, *walls: Wall) -> CellPlan:
-    """Return a plan less some walls."""
-    return replace(ordered, walls=tuple(wall for wall in ordered.walls if wall not in walls))
+    """Return a plan less some walls, and less a /proc of its own if they are among those that this takes."""
+    gone = {*walls, *((Wall.PROC,) if {Wall.FILES, Wall.PROCESSES} & set(walls) else ())}
+    return replace(ordered, walls=tuple(wall for wall in ordered.walls if wall not in gone))

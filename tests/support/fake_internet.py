@@ -6,8 +6,10 @@ And a door to it, with the events that it reports.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import socket
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -25,6 +27,15 @@ OTHER = "198.41.0.4"
 Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
 
 
+async def hang_up(writers: Sequence[asyncio.StreamWriter]) -> None:
+    """End connections, and wait until they have ended."""
+    for writer in writers:
+        writer.transport.abort()
+    for writer in writers:
+        with contextlib.suppress(OSError):
+            await writer.wait_closed()
+
+
 class FakeInternet:
     """The network of a door under test."""
 
@@ -38,14 +49,17 @@ class FakeInternet:
         self.silent: set[str] = set()
         self._places: dict[tuple[str, int], tuple[str, int]] = {}
         self._servers: list[asyncio.Server] = []
+        self._writers: list[asyncio.StreamWriter] = []
 
     def name(self, host: str, *answers: Sequence[str]) -> None:
         """Give a name its answers."""
         self.names[host] = list(answers)
 
-    async def serve(self, address: str, port: int, handler: Handler) -> None:
+    async def serve(
+        self, address: str, port: int, handler: Handler, tls: ssl.SSLContext | None = None
+    ) -> None:
         """Have a server at an address."""
-        server = await asyncio.start_server(handler, "127.0.0.1", 0)
+        server = await asyncio.start_server(self._kept(handler), "127.0.0.1", 0, ssl=tls)
         self._places[address, port] = server.sockets[0].getsockname()
         self._servers.append(server)
 
@@ -75,6 +89,16 @@ class FakeInternet:
     async def close(self) -> None:
         for server in self._servers:
             server.close()
+        await hang_up(self._writers)
+
+    def _kept(self, handler: Handler) -> Handler:
+        """Have a server's connections end with the internet."""
+
+        async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            self._writers.append(writer)
+            await handler(reader, writer)
+
+        return handle
 
 
 @dataclass
@@ -83,9 +107,11 @@ class Received:
 
     data: bytearray = field(default_factory=bytearray)
     connections: int = 0
+    writers: list[asyncio.StreamWriter] = field(default_factory=list)
 
     async def echo(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
+        self.writers.append(writer)
         try:
             while data := await reader.read(65_536):
                 self.data += data
@@ -194,8 +220,7 @@ class OpenedDoor:
     async def close(self) -> None:
         self.door.close()
         await self.door.ended()
-        for client in self._clients:
-            client.writer.close()
+        await hang_up([client.writer for client in self._clients])
 
 
 @asynccontextmanager

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from blank_answer import blank
 
-from epad.answers.confinement import PolicyChanges
+from epad.answers.confinement import Approvals, PolicyChanges
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
 from epad.answers.orders import Budgets, Limit, Result
 from epad.answers.status import Anomaly, Gpu, Host, ServedUpstream, Status, Subsystem
@@ -180,12 +180,14 @@ class FakeOperations:
         self.queue_size = 0
         self.failure: Exception | None = None
         self.failed = False
+        self.bodies: list[OrderBody] = []
         self.limits: list[dict[str, float | None]] = []
         self.unforcible: dict[str, str] = {"RECOVERY": "nothing is broken"}
         self.printed = ["one", "two", "three"]
         self.printing: list[list[str]] = []
         self.logs_asked: list[tuple[str, int, float | None]] = []
         self.subscribed = asyncio.Event()
+        self.host_approvals: Approvals = {"questions": [], "always": {}}
         self.policy_changes: PolicyChanges = {"needs_reason": False, "changes": []}
 
     def happen(self, kind: str, subsystem_name: str = "", **fields: Any) -> None:
@@ -203,6 +205,9 @@ class FakeOperations:
                 self.listeners.discard(queue)
             else:
                 queue.put_nowait(event)
+
+    def approvals(self) -> Approvals:
+        return self.host_approvals
 
     async def confine_diff(self) -> PolicyChanges:
         return self.policy_changes
@@ -319,6 +324,8 @@ class FakeOperations:
                     raise ConflictError(f"{phase} cannot be forced: {why}")
             case Operation.RELAUNCH, _:
                 raise ConflictError("only LIFEBOAT is left by a relaunch; this is QUARANTINE")
+            case Operation.APPROVE | Operation.DENY, _:
+                self.bodies.append(body)
             case Operation.ACCEPT_DATASTORE, _:
                 if name != "memory":
                     raise UnknownDatastoreError(name, ["memory"])

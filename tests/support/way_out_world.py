@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from fake_internet import Client, Received
+from fake_internet import Client, Received, hang_up
 from patience import until
 from tls_hello import real_hello
 
@@ -136,5 +136,4 @@ async def way_out_world() -> AsyncIterator[WayOutWorld]:
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
         server.close()
-        for client in world.clients:
-            client.writer.close()
+        await hang_up([*world.server.writers, *(client.writer for client in world.clients)])

@@ -118,6 +118,10 @@ DEEDS = {
     Operation.EXPLAIN_READ: Deed(("explain", "target")),
     Operation.RECOVERY_READ: Deed(("recovery",)),
     Operation.BUDGETS_READ: Deed(("budget",)),
+    Operation.CONFINE_DIFF_READ: Deed(("confine", "diff")),
+    Operation.APPROVALS_READ: Deed(("approvals",)),
+    Operation.APPROVE: Deed(order("approve", "1")),
+    Operation.DENY: Deed(order("deny", "1")),
     Operation.API_READ: Deed(()),
     Operation.LOGS_READ: Deed(("logs", "caller")),
     Operation.QUARANTINE: Deed(order("quarantine", "target"), order("release", "target")),
@@ -151,6 +155,8 @@ APART = {
     Operation.RELAUNCH,
     Operation.MODEL_CALL,
     Operation.API_READ,
+    Operation.APPROVE,
+    Operation.DENY,
 }
 
 
@@ -251,6 +257,14 @@ def test_nobody_calls_a_model_without_a_key(box: SystemdBox) -> None:
     """Not even root: there is no one to charge."""
     said = {who: outcome(knock(box, who, "")) for who in WHO}
     assert said == told(Operation.MODEL_CALL)
+
+
+@pytest.mark.parametrize("who", WHO)
+@pytest.mark.parametrize("operation", [Operation.APPROVE, Operation.DENY])
+def test_a_question_is_answered_by_who_may(box: SystemdBox, operation: Operation, who: str) -> None:
+    """No subsystem asks here: who may is told so, and who may not is refused before."""
+    said = "refused" if ask(box, who, *DEEDS[operation].command) == REFUSED else "done"
+    assert said == told(operation)[who]
 
 
 @pytest.mark.parametrize("who", WHO)

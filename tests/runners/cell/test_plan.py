@@ -21,7 +21,6 @@ TREES = st.builds(
     hide=TEXTS,
     empty=TEXTS,
     devices=TEXTS,
-    sockets=TEXTS,
 )
 PLANS = st.builds(
     CellPlan,

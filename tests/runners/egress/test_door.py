@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import AsyncIterator
 
 import pytest
@@ -162,3 +163,135 @@ async def test_no_more_are_served_at_once_than_there_is_room_for(net: FakeIntern
         assert len(door.of(EventKind.OPENED)) == 2
         first.writer.close()
         assert await (await waiting).send(b"in") == b"in"
+
+
+async def test_a_download_is_cut_in_the_middle(net: FakeInternet) -> None:
+    """The client reads the end, the server sees its own, and what has passed is on record."""
+    is_over = asyncio.Event()
+
+    async def flood(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await reader.readexactly(len(real_hello("a.example"))))
+        with contextlib.suppress(ConnectionError):
+            while True:
+                writer.write(bytes(65_536))
+                await writer.drain()
+        is_over.set()
+        writer.close()
+
+    await net.serve(PUBLIC, 443, flood)
+    async with opened(net, "a.example") as door:
+        client = await door.tunnel("a.example")
+        await client.reader.readexactly(1_000_000)
+        door.door.close()
+        await client.rest()
+        await is_over.wait()
+        await door.door.ended()
+        closed = await door.event(EventKind.CLOSED)
+    assert closed.why == "cut"
+    assert closed.down >= 1_000_000
+
+
+async def test_a_side_that_has_ended_may_still_be_answered(net: FakeInternet) -> None:
+    """The end of one direction is passed on, and is not the end of the other."""
+
+    async def answer_at_the_end(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        hello = await reader.readexactly(len(real_hello("a.example")))
+        writer.write(hello)
+        writer.write(b"%d bytes" % len(await reader.read()))
+        writer.close()
+
+    await net.serve(PUBLIC, 443, answer_at_the_end)
+    async with opened(net, "a.example") as door:
+        client = await door.tunnel("a.example")
+        client.writer.write(b"x" * 1_000)
+        client.writer.write_eof()
+        assert await client.rest() == b"1000 bytes"
+
+
+async def test_a_client_may_send_its_hello_along(net: FakeInternet) -> None:
+    """Some do not wait for the answer to CONNECT."""
+    server = Received()
+    await net.serve(PUBLIC, 443, server.echo)
+    hello = real_hello("a.example")
+    async with opened(net, "a.example") as door:
+        client = await door.client()
+        answer = await client.ask(b"CONNECT a.example:443 HTTP/1.1\r\n\r\n" + hello)
+        assert answer.status == 200
+        assert await client.reader.readexactly(len(hello)) == hello
+
+
+async def test_a_full_door_does_not_starve_another(net: FakeInternet) -> None:
+    """Each has its own room, and its own look-ups: names that hang are waited for by their own subsystem."""
+    server = Received()
+    await net.serve(PUBLIC, 443, server.echo)
+    net.silent_names = {f"{number}.slow.example" for number in range(20)}
+    async with opened(net, "*.slow.example") as busy, opened(net, "a.example") as other:
+        for number in range(20):
+            client = await busy.client()
+            client.writer.write(f"CONNECT {number}.slow.example:443 HTTP/1.1\r\n\r\n".encode())
+        await until(lambda: len(net.looked_up) == 8)
+        assert await (await other.tunnel("a.example")).send(b"in") == b"in"
+        assert net.looked_up.count("a.example") == 1
+        assert len(net.looked_up) == 9
+
+
+async def test_one_who_asks_waits_and_goes_on(net: FakeInternet) -> None:
+    server = Received()
+    await net.serve(OTHER, 443, server.echo)
+    async with opened(net, "a.example", ask=True) as door:
+        waiting = asyncio.create_task(door.tunnel("b.example"))
+        await door.decide(allow=True)
+        assert await (await waiting).send(b"in") == b"in"
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [({}, "denied"), ({"why": "unanswered", "words": "nobody answered question 7"}, "unanswered")],
+)
+async def test_one_who_asks_is_refused_with_the_reason(
+    net: FakeInternet, words: dict[str, str], code: str
+) -> None:
+    async with opened(net, ask=True) as door:
+        waiting = asyncio.create_task((await door.client()).connect("b.example:443"))
+        await door.decide(allow=False, **words)
+        answer = await waiting
+        assert answer.code == code
+        assert words.get("words", "b.example:443 was denied") in answer.message
+    assert net.looked_up == []
+
+
+async def test_an_address_is_asked_for_by_nobody(net: FakeInternet) -> None:
+    """A person could not tell whose it is."""
+    async with opened(net, ask=True) as door:
+        assert (await (await door.client()).connect(f"{OTHER}:443")).code == "bare_address"
+        assert not door.of(EventKind.ASKED)
+
+
+async def test_an_allowed_host_must_still_be_public(net: FakeInternet) -> None:
+    """A person who approves a name approves no address behind it."""
+    net.name("b.example", ["192.168.1.1"])
+    async with opened(net, ask=True) as door:
+        waiting = asyncio.create_task((await door.client()).connect("b.example:443"))
+        await door.decide(allow=True)
+        assert (await waiting).code == "not_public"
+
+
+async def test_a_server_that_keeps_the_connection_has_answered_nevertheless(net: FakeInternet) -> None:
+    """By the length that it says."""
+
+    async def keeps(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        writer.write(
+            b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n" + (b"" if head.startswith(b"HEAD") else b"ok")
+        )
+        await reader.read()
+        writer.close()
+
+    await net.serve(PUBLIC, 80, keeps)
+    async with opened(net, "a.example:80") as door:
+        for method, body in (("GET", b"ok"), ("HEAD", b"")):
+            client = await door.client()
+            answer = await client.ask(
+                f"{method} http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n".encode()
+            )
+            assert (answer.status, answer.body) == (200, body)

@@ -1,0 +1,57 @@
+"""Show which hosts subsystems ask for, and approve one for a time or for ever."""
+
+from __future__ import annotations
+
+from epad.api.client import quote
+from epad.epactl import render
+from epad.epactl.call import EXIT_FAILED, EXIT_OK, Call, UsageError
+from epad.epactl.commands.orders import NO_REASON, rehearse
+from epad.formatting.text import clean
+from epad.operations.registry import Operation
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from epad.answers.confinement import Approvals, HostQuestion
+
+_HEADS = ("NUMBER", "SUBSYSTEM", "HOST", "STATE", "LEFT", "TRIES", "PROGRAM")
+
+
+def show(call: Call) -> int:
+    """`epactl approvals`: a row for each question, those that wait last."""
+    answer: Approvals = call.client.get(Operation.APPROVALS_READ.path)
+    rows = sorted(answer["questions"], key=lambda one: one["state"] == "open")
+    lines = (
+        render.table(_HEADS, [_cells(row) for row in rows], call.terminal.style) if rows else ["no questions"]
+    )
+    for subsystem, hosts in answer["always"].items():
+        lines.append(f"{clean(subsystem)} may always reach {clean(', '.join(hosts))}")
+    if any(row["state"] == "open" for row in rows):
+        lines.append("`epactl approve NUMBER [--for 1h|always]` or `epactl deny NUMBER` answers one")
+    call.terminal.show(answer, lines)
+    return EXIT_OK
+
+
+def approve(call: Call) -> int:
+    """`epactl approve NUMBER [--for 1h|always] [--reason R]`. Raises UsageError, ClientError."""
+    if call.arguments.dry_run:
+        return rehearse(call, Operation.APPROVE)
+    seconds, reason = call.arguments.seconds, call.arguments.reason
+    if seconds is None and reason == NO_REASON:
+        raise UsageError('what is allowed for ever needs a reason, which is recorded: add --reason "..."')
+    target = Operation.APPROVE.target(quote(call.arguments.name))
+    answer = call.client.order(target, reason, seconds=seconds)
+    call.terminal.show(answer, render.result_lines(answer))
+    return EXIT_FAILED if answer.get("failed") else EXIT_OK
+
+
+def _cells(question: HostQuestion) -> tuple[str, ...]:
+    left = question["left_seconds"]
+    return (
+        str(question["number"]),
+        question["subsystem"],
+        f"{question['host']}:{question['port']}",
+        question["state"],
+        "-" if left is None else f"{left:.0f} s",
+        str(question["tries"]),
+        question["program"] or "-",
+    )

@@ -1,0 +1,276 @@
+"""Programs as they are found in cells, at the way out: curl, git, pip, wget and Python, each with code of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import ssl
+import subprocess
+import sys
+import zipfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from fake_internet import OTHER, PUBLIC, OpenedDoor, internet, opened
+from patience import PATIENCE_SECONDS
+
+from runners.egress.messages import EventKind
+
+HOST = "a.example"
+HELLO = "hello from the server"
+URLLIB = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1]).read().decode())"
+REQUESTS = (
+    "import sys; from pip._vendor import requests as r; a = r.get(sys.argv[1]); print(a.status_code, a.text)"
+)
+
+
+@dataclass(frozen=True)
+class World:
+    """A web site by TLS and without, the door to it, and a cell's environment."""
+
+    site: Path
+    door: OpenedDoor
+    environment: dict[str, str]
+
+    async def run(self, *command: str, place: Path | None = None) -> tuple[int, str]:
+        """Run a program as in a cell; return its status and all that it printed."""
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env=self.environment,
+            cwd=place or self.site,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            output, _ = await process.communicate()
+        return int(process.returncode or 0), output.decode()
+
+
+class Site:
+    """Serves the files of a directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self._directory = directory
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        try:
+            while True:
+                head = await reader.readuntil(b"\r\n\r\n")
+                name = head.split(b" ")[1].decode().partition("?")[0].strip("/")
+                found = self._directory / name
+                found = found / "index.html" if found.is_dir() else found
+                body = found.read_bytes() if found.is_file() else b"not here"
+                status = b"200 OK" if found.is_file() else b"404 Not Found"
+                kind = b"text/html" if found.suffix == ".html" else b"application/octet-stream"
+                writer.write(
+                    b"HTTP/1.1 %s\r\nContent-Type: %s\r\nContent-Length: %d\r\n\r\n"
+                    % (status, kind, len(body))
+                )
+                writer.write(body)
+                await writer.drain()
+        except (ConnectionError, asyncio.IncompleteReadError, ssl.SSLError):
+            pass
+        finally:
+            writer.close()
+
+
+def certificate(place: Path, *hosts: str) -> ssl.SSLContext:
+    """Make a certificate for these hosts, at `place`, and what a server needs of it."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, hosts[0])])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(now - timedelta(1))
+        .not_valid_after(now + timedelta(1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(host) for host in hosts]), critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    secret = key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+    place.write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    both = place.with_suffix(".both")
+    both.write_bytes(secret + place.read_bytes())
+    server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    server.load_cert_chain(both)
+    return server
+
+
+def environment(port: int, pem: Path, home: Path) -> dict[str, str]:
+    """Return the variables of a cell: the door for each protocol, and whom to trust."""
+    proxy = f"http://127.0.0.1:{port}"
+    names = ("http_proxy", "https_proxy", "HTTPS_PROXY", "HTTP_PROXY")
+    trusted = (
+        "SSL_CERT_FILE",
+        "CURL_CA_BUNDLE",
+        "GIT_SSL_CAINFO",
+        "REQUESTS_CA_BUNDLE",
+        "PIP_CERT",
+        "NODE_EXTRA_CA_CERTS",
+    )
+    return {
+        **{name: os.environ[name] for name in ("PATH", "LANG", "LD_LIBRARY_PATH") if name in os.environ},
+        **dict.fromkeys(names, proxy),
+        **dict.fromkeys(trusted, str(pem)),
+        "HOME": str(home),
+        "NO_PROXY": "127.0.0.1,localhost",
+    }
+
+
+@asynccontextmanager
+async def a_world(directory: Path) -> AsyncIterator[World]:
+    site = directory / "site"
+    site.mkdir()
+    (site / "hello").write_text(HELLO)
+    tls = certificate(directory / "pem", HOST, "b.example")
+    async with internet() as net, opened(net, HOST, f"{HOST}:80") as door:
+        for host, address in ((HOST, PUBLIC), ("b.example", OTHER)):
+            net.name(host, [address])
+            await net.serve(address, 443, Site(site).serve, tls)
+            await net.serve(address, 80, Site(site).serve)
+        yield World(site, door, environment(door.port, directory / "pem", directory))
+
+
+@pytest.fixture
+async def world(tmp_path: Path) -> AsyncIterator[World]:
+    async with a_world(tmp_path) as one:
+        yield one
+
+
+def needs(program: str) -> str:
+    """Return a program's path; without it the test is skipped."""
+    path = shutil.which(program)
+    if path is None:
+        pytest.skip(f"no {program} here")
+    return path
+
+
+CURL = ("curl", "--silent", "--show-error", "--fail-with-body")
+
+
+@pytest.mark.parametrize("url", [f"https://{HOST}/hello", f"http://{HOST}/hello"])
+@pytest.mark.parametrize("options", [(), ("--http1.1",), ("--tlsv1.2", "--tls-max", "1.2")])
+async def test_curl_reaches_a_listed_host(world: World, url: str, options: Sequence[str]) -> None:
+    needs("curl")
+    assert await world.run(*CURL, *options, url) == (0, HELLO)
+
+
+async def test_curl_reaches_a_listed_host_by_socks5(world: World) -> None:
+    """With the name left to the door."""
+    needs("curl")
+    proxy = f"socks5h://127.0.0.1:{world.door.port}"
+    assert await world.run(*CURL, "--proxy", proxy, f"https://{HOST}/hello") == (0, HELLO)
+    assert world.door.of(EventKind.OPENED)[0].how == "socks5"
+
+
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_curl_is_told_why_a_host_is_refused(world: World, scheme: str) -> None:
+    needs("curl")
+    status, output = await world.run(*CURL, f"{scheme}://b.example/hello")
+    assert status != 0
+    assert HELLO not in output
+    assert "b.example:80 is not among the hosts of agent" in output if scheme == "http" else "403" in output
+
+
+async def test_curl_cannot_put_one_name_outside_and_another_inside(world: World) -> None:
+    """What domain fronting is with this client."""
+    needs("curl")
+    status, output = await world.run(
+        *CURL, "--connect-to", f"b.example:443:{HOST}:443", "https://b.example/hello"
+    )
+    assert status != 0
+    assert HELLO not in output
+    assert (await world.door.event(EventKind.REFUSED)).why == "other_server_name"
+
+
+@pytest.mark.parametrize("program", [URLLIB, REQUESTS], ids=["urllib", "requests"])
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_python_reaches_a_listed_host_and_no_other(world: World, program: str, scheme: str) -> None:
+    status, output = await world.run(sys.executable, "-c", program, f"{scheme}://{HOST}/hello")
+    assert (status, HELLO in output) == (0, True), output
+    _, output = await world.run(sys.executable, "-c", program, f"{scheme}://b.example/hello")
+    assert "403" in output
+    assert HELLO not in output
+
+
+async def test_git_clones_from_a_listed_host(world: World, tmp_path: Path) -> None:
+    git = needs("git")
+    work, bare = tmp_path / "work", world.site / "repository.git"
+    work.mkdir()
+    who = ("-c", "user.name=a", "-c", "user.email=a@a.example")
+    for command in (
+        ["init", "-q", "-b", "main"],
+        [*who, "commit", "-q", "--allow-empty", "-m", "the first"],
+        ["clone", "-q", "--bare", ".", str(bare)],
+        ["-C", str(bare), "update-server-info"],
+    ):
+        assert await world.run(git, *command, place=work) == (0, "")
+    status, output = await world.run(
+        git, "clone", "-q", f"https://{HOST}/repository.git", str(tmp_path / "clone")
+    )
+    assert status == 0, output
+    assert "the first" in (await world.run(git, "log", place=tmp_path / "clone"))[1]
+    status, output = await world.run(
+        git, "clone", "-q", "https://b.example/repository.git", str(tmp_path / "other")
+    )
+    assert status != 0
+    assert "403" in output
+
+
+def a_wheel(site: Path) -> None:
+    """Put a package and its index on the site."""
+    place = site / "simple/harmless"
+    place.mkdir(parents=True)
+    name = "harmless-1.0-py3-none-any.whl"
+    with zipfile.ZipFile(place / name, "w") as wheel:
+        about = "harmless-1.0.dist-info"
+        wheel.writestr("harmless.py", "")
+        wheel.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: harmless\nVersion: 1.0\n")
+        wheel.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
+        wheel.writestr(f"{about}/RECORD", "")
+    (place / "index.html").write_text(f'<!DOCTYPE html><html><body><a href="{name}">{name}</a></body></html>')
+
+
+async def test_pip_installs_from_a_listed_index(world: World, tmp_path: Path) -> None:
+    a_wheel(world.site)
+    pip = (
+        sys.executable,
+        "-m",
+        "pip",
+        "install",
+        "--no-cache-dir",
+        "--disable-pip-version-check",
+        "--retries",
+        "0",
+    )
+    command = (*pip, "--target", str(tmp_path / "packages"), "harmless", "--index-url")
+    status, output = await world.run(*command, f"https://{HOST}/simple")
+    assert status == 0, output
+    assert (tmp_path / "packages/harmless.py").is_file()
+    status, output = await world.run(*command, "https://b.example/simple")
+    assert status != 0
+    assert "No matching distribution" in output
+    assert world.door.of(EventKind.REFUSED)[0].host == "b.example"
+
+
+async def test_wget_reaches_a_listed_host(world: World) -> None:
+    needs("wget")
+    pem = world.environment["SSL_CERT_FILE"]
+    command = ("wget", "-q", "-O", "-", f"--ca-certificate={pem}")
+    assert await world.run(*command, f"https://{HOST}/hello") == (0, HELLO)
+    assert (await world.run(*command, "https://b.example/hello"))[0] != 0

@@ -1,0 +1,76 @@
+"""`epactl approvals`, `approve` and `deny`."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+import pytest
+from control_door import Door
+
+from epad.answers.confinement import HostQuestion
+from epad.epactl import main
+from epad.operations.bodies import ApprovalOrder
+
+
+async def epactl(door: Door, *words: str) -> int:
+    return await asyncio.to_thread(main.main, ["--socket", str(door.path), *words])
+
+
+def question(number: int, state: str, left: float | None) -> HostQuestion:
+    return {
+        "number": number, "subsystem": "agent", "host": "a.example", "port": 443, "state": state, "program": "curl",
+        "tries": 1, "asked_seconds_ago": 5.0, "left_seconds": left, "reason": "",
+    }  # fmt: skip
+
+
+async def test_questions_are_shown_those_that_wait_last(
+    door: Door, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """With how they are answered."""
+    assert await epactl(door, "approvals") == 0
+    assert capsys.readouterr().out == "no questions\n"
+    door.operations.host_approvals = {
+        "questions": [question(1, "open", 25.0), question(2, "unanswered", None)],
+        "always": {"agent": ["b.example:443"]},
+    }
+    assert await epactl(door, "approvals") == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert lines[1] == ["2", "agent", "a.example:443", "unanswered", "-", "1", "curl"]
+    assert lines[2] == ["1", "agent", "a.example:443", "open", "25", "s", "1", "curl"]
+    assert " ".join(lines[3]) == "agent may always reach b.example:443"
+    assert lines[4][:3] == ["`epactl", "approve", "NUMBER"]
+    assert await epactl(door, "approvals", "--json") == 0
+    assert json.loads(capsys.readouterr().out)["questions"][0]["number"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "seconds"),
+    [((), 3_600.0), (("--for", "10m"), 600.0), (("--for", "always", "--reason", "r"), None)],
+)
+async def test_an_approval_says_how_long_it_holds(
+    door: Door, words: tuple[str, ...], seconds: float | None
+) -> None:
+    assert await epactl(door, "approve", "7", *words) == 0
+    assert [order[:2] for order in door.operations.orders] == [("approve", "7")]
+    body = door.operations.bodies[-1]
+    assert isinstance(body, ApprovalOrder)
+    assert body.seconds == seconds
+
+
+@pytest.mark.parametrize("words", [("--for", "always"), ("--for", "soon"), ("--for", "0h"), ("--for", "-1h")])
+async def test_what_is_no_time_is_not_asked_for(door: Door, words: tuple[str, ...]) -> None:
+    """For ever takes a reason."""
+    assert await epactl(door, "approve", "7", *words) == 2
+    assert door.operations.orders == []
+
+
+async def test_a_denial_needs_its_number_alone(door: Door) -> None:
+    assert await epactl(door, "deny", "7") == 0
+    assert [order[:2] for order in door.operations.orders] == [("deny", "7")]
+
+
+async def test_an_answer_can_be_rehearsed(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await epactl(door, "approve", "7", "--dry-run") == 0
+    assert "would order approvals/7/approve" in capsys.readouterr().out
+    assert door.operations.orders == []
