@@ -40,19 +40,21 @@ async def _try(zygote: Zygote, uid: int | None, *, user_namespace: bool) -> Abil
     return Abilities({Wall(wall): reason for wall, reason in cell.missing.items()}, user_namespace)
 
 
-def trial(uid: int | None, *, user_namespace: bool) -> CellPlan:
+def trial(
+    uid: int | None, *, user_namespace: bool, command: tuple[str, ...] = (), read: tuple[str, ...] = ()
+) -> CellPlan:
     """Return a plan with every wall, none of them required. Raises CellError where there is no program to run."""
     program = next((path for path in _PROGRAMS if Path(path).exists()), None)
     if program is None:
         raise CellError(f"no {' or '.join(_PROGRAMS)}: nothing to try the walls of cells with")
     return CellPlan(
         name="trial",
-        command=(program,),
+        command=command or (program,),
         directory="/",
         environment={},
         walls=tuple(Wall),
         required="best",
-        tree=Tree(read=_ROOTS),
+        tree=Tree(read=(*_ROOTS, *read), empty=("/tmp",)),  # noqa: S108 (the cell's own)
         doors=(_DOOR,),
         limits=(("CORE", 1),),
         user_namespace=user_namespace,

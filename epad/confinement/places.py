@@ -18,7 +18,15 @@ SYSTEM: Final = (
 SYSTEM_SETTINGS: Final = tuple(
     f"/etc/{name}"
     for name in (
-        *("alternatives", "bash.bashrc", "ca-certificates", "crypto-policies", "debian_version"),
+        *(
+            "alternatives",
+            "bash.bashrc",
+            "ca-certificates",
+            "chromium",
+            "chromium.d",
+            "crypto-policies",
+            "debian_version",
+        ),
         *("default/locale", "environment", "fonts", "gai.conf", "gitconfig", "group", "host.conf"),
         *("hostname", "hosts", "inputrc", "java-11-openjdk", "java-17-openjdk", "java-21-openjdk"),
         *("ld.so.cache", "ld.so.conf", "ld.so.conf.d", "locale.alias", "locale.conf", "localtime"),

@@ -40,14 +40,21 @@ class MissingWallsError(ConfinementError):
     """A cell cannot be had as it is required."""
 
     def __init__(self, subsystem: str, missing: Mapping[Wall, str]) -> None:
-        listed = "; ".join(f"{wall} ({reason})" for wall, reason in missing.items())
         super().__init__(
-            f"walls that cannot be had: {listed}",
+            f"walls that cannot be had: {in_words(missing)}",
             'run `epactl doctor` for the way to have them, or set require = "best" in its table `confine`',
             where=f"subsystems.{subsystem}",
             permanent=True,
         )
         self.missing = dict(missing)
+
+
+def in_words(missing: Mapping[Wall, str]) -> str:
+    """Name missing walls, those of one reason together."""
+    by_reason: dict[str, list[str]] = {}
+    for wall, reason in missing.items():
+        by_reason.setdefault(reason, []).append(wall)
+    return "; ".join(f"{', '.join(walls)} ({reason})" for reason, walls in by_reason.items())
 
 
 @dataclass(frozen=True, slots=True)

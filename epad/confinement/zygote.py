@@ -20,7 +20,12 @@ from runners.cell.plan import CellPlan, Door
 SPAWN_SECONDS: Final = 30.0
 """A cell takes milliseconds; one that takes longer waits for a file system that does not answer."""
 
-_PROGRAM: Final = Path(__file__).parents[2] / "runners/cell/zygote.py"
+_HOME: Final = Path(__file__).parents[2] / "runners/cell"
+START: Final = _HOME / "start.sh"
+PROFILE: Final = _HOME / "epad-cell.apparmor"
+"""The profile of AppArmor that lets START make namespaces, once it is installed."""
+
+_RESTRICTION: Final = Path("/proc/sys/kernel/apparmor_restrict_unprivileged_userns")
 # A first process shows its marks over the environment that the zygote was started with, so that is given room.
 _ROOM: Final = 4_096
 _MESSAGE_BYTES: Final = 1 << 16
@@ -50,7 +55,8 @@ class Zygote:
     """Keeps the zygote, and asks it for cells. `command` begins the one that starts it: its interpreter."""
 
     def __init__(self, command: Sequence[str] = ()) -> None:
-        self._command = [*(command or (sys.executable,)), "-I", "-S", "-X", "utf8", str(_PROGRAM)]
+        begin = command or (*_start(), sys.executable)
+        self._command = [*begin, "-I", "-S", "-X", "utf8", str(_HOME / "zygote.py")]
         self._process: subprocess.Popen[bytes] | None = None
         self._control: socket.socket | None = None
 
@@ -203,3 +209,11 @@ class _Answer:
             self._is_settled = True
         else:
             self.message = message
+
+
+def _start(restriction: Path = _RESTRICTION) -> tuple[str, ...]:
+    """Return the program that AppArmor's profile is for, where AppArmor restricts namespaces."""
+    with suppress(OSError):
+        if restriction.read_text().strip() == "1" and os.access(START, os.X_OK):
+            return (str(START),)
+    return ()

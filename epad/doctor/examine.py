@@ -9,7 +9,7 @@ from pathlib import Path
 from epad.configuration.directories import resolve
 from epad.configuration.load import ConfigError, find, load
 from epad.configuration.schema import Config
-from epad.doctor import configured, disk, gpus, machine
+from epad.doctor import cells, configured, disk, gpus, machine
 from epad.doctor.finding import Check, Verdict, look
 from epad.supervisor.engine_choice import would_use
 
@@ -42,6 +42,7 @@ def _of_machine(config: Config, environment: Mapping[str, str]) -> Iterator[Chec
     yield from look("systemd", lambda: machine.check_systemd(environment, os.geteuid()))
     yield from look("cgroups", lambda: machine.check_cgroups(managed))
     yield from look("engine", lambda: [_engine(config, environment)])
+    yield from look("cells", cells.check_cells)
     yield from look("pressure", machine.check_pressure)
     yield from look("clock", machine.check_clock)
     yield from look("process", machine.check_process)

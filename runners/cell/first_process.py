@@ -38,13 +38,13 @@ def run(plan: CellPlan, made: frozenset[Wall], report: Report) -> NoReturn:
             signal.signal(number, signal.SIG_IGN)
         _show(plan)
         file = tiny_init.open_file()
-        _wall_in(plan, made, report)
+        own_tree = _wall_in(plan, made, report)
         program = os.fork()
     except BaseException as error:  # this is a forked child: nothing above may run
         report.fail(error)
         os._exit(EXIT_NO_CELL)
     if program == 0:
-        _become(plan, report)
+        _become(plan, report, own_tree=own_tree)
     report.close()
     _let_go(file)
     # Under a root daemon nobody but root looks into it, so that the program cannot either.
@@ -53,11 +53,10 @@ def run(plan: CellPlan, made: frozenset[Wall], report: Report) -> NoReturn:
     _reap(program)
 
 
-def _wall_in(plan: CellPlan, made: frozenset[Wall], report: Report) -> None:
-    """Put up the walls that hold this process too."""
-    if Wall.FILES in made:
-        report.attempt(Wall.FILES, lambda: _build_tree(plan, made, report))
-    elif Wall.PROC in plan.walls:
+def _wall_in(plan: CellPlan, made: frozenset[Wall], report: Report) -> bool:
+    """Put up the walls that hold this process too, and say whether it has a file tree of its own."""
+    own_tree = Wall.FILES in made and report.attempt(Wall.FILES, lambda: _build_tree(plan, made, report))
+    if not own_tree and Wall.PROC in plan.walls:
         report.attempt(Wall.PROC, _refuse_proc)
     if Wall.PRIVILEGES in plan.walls:
         report.attempt(Wall.PRIVILEGES, kernel.drop_capabilities)
@@ -70,6 +69,7 @@ def _wall_in(plan: CellPlan, made: frozenset[Wall], report: Report) -> None:
         report.attempt(Wall.PRIVILEGES, _give_up_privileges)
     if Wall.SYSCALLS in plan.walls:
         report.attempt(Wall.SYSCALLS, lambda: seccomp.install(plan.syscalls))
+    return own_tree
 
 
 def _build_tree(plan: CellPlan, made: frozenset[Wall], report: Report) -> None:
@@ -90,7 +90,7 @@ def _owner(plan: CellPlan) -> tuple[int, int]:
 
 
 def _refuse_proc() -> None:
-    raise OSError(1, "it is mounted in a mount namespace, and there is none")
+    raise OSError(1, "it is mounted in a file tree of its own, and there is none")
 
 
 def _mount_proc(place: str, made: frozenset[Wall]) -> None:
@@ -120,10 +120,10 @@ def become_user(plan: CellPlan) -> None:
     os.setresuid(uid, uid, uid)
 
 
-def _become(plan: CellPlan, report: Report) -> NoReturn:
+def _become(plan: CellPlan, report: Report, *, own_tree: bool) -> NoReturn:
     """Turn into the program, within the walls that hold it alone."""
     try:
-        landlock.confine(plan, report.attempt)
+        landlock.confine(plan, report.attempt, own_tree=own_tree)
         for number in (*_ENDINGS, signal.SIGPIPE, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         os.execvpe(plan.command[0], plan.command, dict(plan.environment))  # noqa: S606

@@ -82,13 +82,16 @@ def ruleset(walls: Collection[Wall]) -> Ruleset:
     return Ruleset(files, network, scopes)
 
 
-def rules(plan: CellPlan, refused: int) -> Iterator[tuple[str, int]]:
-    """Yield each path of a plan, and the rights that are given back below it."""
+def rules(plan: CellPlan, refused: int, *, own_tree: bool) -> Iterator[tuple[str, int]]:
+    """Yield each path of a plan, and the rights that are given back below it.
+
+    `own_tree` tells if the plan's tree is built: without, its empty directories are the host's.
+    """
     tree, everything = plan.tree, refused & ~_NEVER
     if tree.base == "host":
         yield "/", everything
         return
-    if Wall.FILES in plan.walls:
+    if own_tree:
         # Nothing is in the tree but by the plan, so its directories may be listed.
         yield "/", _READ_DIR & refused
         yield from ((path, everything) for path in (*tree.write, *tree.empty, "/dev/shm"))  # noqa: S108 (the cell's)
@@ -115,11 +118,11 @@ def around(root: str, hidden: Collection[str]) -> Iterator[str]:
             yield from around(f"{root.rstrip('/')}/{name}", below)
 
 
-def confine(plan: CellPlan, attempt: Callable[[Wall, Callable[[], None]], bool]) -> None:
+def confine(plan: CellPlan, attempt: Callable[[Wall, Callable[[], None]], bool], *, own_tree: bool) -> None:
     """Put up the walls of Landlock that the plan wants and the kernel has. Raises OSError."""
     walls = {wall for wall in ABI if wall in plan.walls and attempt(wall, partial(_need, wall))}
     if Wall.LANDLOCK in walls:
-        attempt(Wall.LANDLOCK, lambda: _restrict(plan, ruleset(walls)))
+        attempt(Wall.LANDLOCK, lambda: _restrict(plan, ruleset(walls), own_tree=own_tree))
 
 
 def _need(wall: Wall) -> None:
@@ -128,11 +131,11 @@ def _need(wall: Wall) -> None:
         raise OSError(95, f"this kernel has Landlock's ABI {found}, and {wall} needs {ABI[wall]}")
 
 
-def _restrict(plan: CellPlan, wanted: Ruleset) -> None:
+def _restrict(plan: CellPlan, wanted: Ruleset, *, own_tree: bool) -> None:
     attributes = (ctypes.c_uint64 * 3)(wanted.files, wanted.network, wanted.scopes)
     # A kernel takes a longer structure than its own only if the rest is zero.
     descriptor = kernel.syscall("landlock_create_ruleset", attributes, ctypes.sizeof(attributes), 0)
-    for path, rights in rules(plan, wanted.files):
+    for path, rights in rules(plan, wanted.files, own_tree=own_tree):
         _allow_path(descriptor, path, rights)
     if wanted.network:
         _allow_ports(descriptor, plan.ports)

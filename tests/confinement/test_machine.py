@@ -51,7 +51,11 @@ async def test_a_machine_without_namespaces_is_told() -> None:
         assert found.missing.keys() == NAMESPACES
         assert "no user namespace: " in found.missing[Wall.NETWORK]
         with cell_world.workspace() as place:
-            script = f"cat /etc/hostname; echo x >{place}/made; unshare -Ur true; cat {place}/made"
+            script = f"""
+                ls /var/lib; echo x >{place}/made; unshare -Ur true
+                for shared in /tmp /dev/shm /var/tmp; do touch $shared/epad-test && echo $shared is open; done
+                cat {place}/made
+            """
             best = replace(
                 cell_world.plan(place, ["sh", "-c", script]),
                 required="best",
@@ -60,9 +64,10 @@ async def test_a_machine_without_namespaces_is_told() -> None:
             )
             ended = await cell_world.run(zygote, best)
             assert ended.missing.keys() == NAMESPACES
-            assert "hostname: Permission denied" in ended.output
+            assert "'/var/lib': Permission denied" in ended.output
             assert "unshare failed: Operation not permitted" in ended.output
             assert ended.output.endswith("x\n")
+            assert "is open" not in ended.output
             with pytest.raises(
                 CellError, match="files: no user namespace: unshare: the limit of them is reached"
             ):

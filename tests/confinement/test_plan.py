@@ -78,7 +78,7 @@ def test_without_a_network_of_its_own_ports_are_ruled() -> None:
 def test_a_policy_that_requires_all_has_no_plan_without() -> None:
     """The walls that are missed are named, with the reason and the fix; not those that others cover."""
     with pytest.raises(
-        MissingWallsError, match=r"subsystems.agent: .*network \(EPERM\).*require = \"best\""
+        MissingWallsError, match=r"subsystems.agent: .*network, .*\(EPERM\).*require = \"best\""
     ) as error:
         plan_of(POLICY, PROGRAM, NO_NAMESPACES)
     assert Wall.HOSTNAME not in error.value.missing

@@ -128,7 +128,7 @@ async def test_a_wall_that_cannot_be_had_ends_the_start(zygote: Zygote, place: P
         await cell_world.run(zygote, broken)
     assert not (place / "ran").exists()
     ended = await cell_world.run(zygote, replace(broken, required="best"))
-    assert list(ended.missing) == ["files"]
+    assert list(ended.missing) == ["files", "proc"]
 
 
 async def test_a_missing_program_is_named(zygote: Zygote, place: Path, mode: Mode) -> None:

@@ -16,6 +16,7 @@ from typing import Literal
 import pytest
 from machine_lacks import is_lacking
 
+from epad.confinement import places
 from epad.confinement.zygote import Cell, Zygote
 from runners.cell.plan import CellPlan, Door, Syscalls, Tree, Wall
 
@@ -28,11 +29,7 @@ MODES: tuple[Mode, ...] = ("user namespace", "root daemon")
 EVERY_MODE: tuple[Mode, ...] = (*MODES, "root")
 """Root's daemon for root itself too, in a user namespace."""
 
-SYSTEM = (
-    *("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ld.so.cache", "/etc/passwd", "/etc/group"),
-    *("/etc/hosts", "/etc/nsswitch.conf", "/etc/alternatives", "/etc/ssl/certs", "/etc/localtime"),
-    *("/etc/gitconfig", "/etc/mime.types", "/sys/devices/system/cpu"),
-)
+SYSTEM = (*places.SYSTEM, *places.SYSTEM_SETTINGS)
 GATEWAY = Door("127.0.0.1", 8711)
 WAY_OUT = Door("127.0.0.1", 3128)
 _PR_SET_CHILD_SUBREAPER = 36
