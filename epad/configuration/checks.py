@@ -51,10 +51,10 @@ def cross_check(config: Config) -> Iterator[Complaint]:
     yield from _check_probes(config.probes)
     yield from _check_schedule(config)
     yield from check_notify(config.notify)
-    yield from check_confine(config)
     for name, upstream in config.upstreams.items():
         yield from _check_upstream(("upstreams", name), upstream, config)
     yield from check_money(config)
+    yield from check_confine(config)
     yield from _check_datastores(config)
     for name, subsystem in config.subsystems.items():
         yield from _check_subsystem(("subsystems", name), subsystem, config)

@@ -1,22 +1,72 @@
-"""Check the tables that confine subsystems: faults that keep the daemon from starting, and values without effect."""
+"""Check what confines subsystems: that it can be, that its words can be read, and that no port inside is asked.
+
+A confined subsystem has a loopback of its own, so nobody outside reaches a port that it listens on: neither the
+gateway, whose model server it may be, nor a health check. A Unix socket in its workspace is reached from both sides.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import PurePosixPath
+from pathlib import Path
 
 from epad.configuration.complaint import Complaint
 from epad.configuration.confine_schema import ConfineConfig
+from epad.configuration.confining import confine_of
 from epad.configuration.schema import Config, SubsystemConfig
 from epad.configuration.toml_lines import KeyPath
 from runners.egress.rules import HostRule, RuleError, parse
 
+_UNIX = "unix:"
+_WAYS_BY_PORT = ("http", "tcp")
+
 
 def check_confine(config: Config) -> Iterator[Complaint]:
-    """Yield what is wrong with a table by itself, or with its subsystem."""
+    """Yield every fault in the tables `confine`, and of what does not go with them."""
     for name, spec in config.subsystems.items():
+        path: KeyPath = ("subsystems", name)
         if spec.confine is not None:
-            yield from _check_table(("subsystems", name, "confine"), spec, spec.confine)
+            yield from _check_table((*path, "confine"), spec.confine, spec)
+        if confine_of(name, config).profile != "open" and spec.kind == "process":
+            yield from _check_inside(path, name, spec, config)
+
+
+def _check_table(path: KeyPath, confine: ConfineConfig, spec: SubsystemConfig) -> Iterator[Complaint]:
+    if spec.kind != "process" and confine.profile != "open":
+        text = (
+            f'is set, but epad does not start a {spec.kind}; take it out, or kind = "process" with a command'
+        )
+        yield Complaint(path, text, ((*path[:-1], "kind"),))
+    if confine.workspace == "/":
+        text = 'is "/", the whole machine; name a directory, or set profile = "gateway-only"'
+        yield Complaint((*path, "workspace"), text)
+    places = {"workspace": (confine.workspace,) if confine.workspace else (), "read": confine.read}
+    for key, given in places.items():
+        for place in given:
+            if not place.startswith(("/", "~/")) and place != "~":
+                text = f'has "{place}", a relative path; give it from the root, or from ~/'
+                yield Complaint((*path, key), text)
+    for place in confine.never:
+        if not place or place.startswith(("/", "~")) or ".." in Path(place).parts:
+            text = f'has "{place}"; give paths below the workspace, as CLAUDE.md'
+            yield Complaint((*path, "never"), text)
+    yield from _check_hosts((*path, "hosts"), confine)
+
+
+def _check_hosts(path: KeyPath, confine: ConfineConfig) -> Iterator[Complaint]:
+    """Yield the rules that cannot be read, and those of one host that say two different things."""
+    rules: dict[tuple[str, bool, int], HostRule] = {}
+    for host in confine.hosts:
+        try:
+            rule = parse(host)
+        except RuleError as error:
+            yield Complaint(path, f'has "{host}": {error}')
+            continue
+        other = rules.setdefault((rule.name, rule.wildcard, rule.port), rule)
+        if other != rule:
+            yield Complaint(path, f"says of one host both {other} and {rule}; take one of them out")
+    if confine.hosts and confine.profile == "sealed":
+        text = 'is set, but a sealed subsystem reaches none; take it out, or profile = "workspace"'
+        yield Complaint(path, text, ((*path[:-1], "profile"),))
 
 
 def vain_confine(path: KeyPath, confine: ConfineConfig) -> Iterator[Complaint]:
@@ -26,7 +76,7 @@ def vain_confine(path: KeyPath, confine: ConfineConfig) -> Iterator[Complaint]:
         "open": ("workspace", "read", "never", "hosts", "ask", "gpu", "require"),
         "gateway-only": ("read",),
         "workspace": (),
-        "sealed": ("hosts", "ask"),
+        "sealed": ("ask",),
     }
     for key in unused[confine.profile]:
         if getattr(confine, key) != getattr(plain, key):
@@ -34,41 +84,19 @@ def vain_confine(path: KeyPath, confine: ConfineConfig) -> Iterator[Complaint]:
             yield Complaint((*path, key), text, ((*path, "profile"),))
 
 
-def _check_table(path: KeyPath, spec: SubsystemConfig, confine: ConfineConfig) -> Iterator[Complaint]:
-    if spec.kind == "unit":
-        text = f"is set, but systemd starts {spec.unit}, with the walls of its unit; take it out, or let epad start it"
-        yield Complaint(path, f'{text}: kind = "process"', ((*path[:-1], "kind"),))
-    if spec.kind == "client":
-        text = "is set, but a client has no process of epad's; take it out, or let epad start it"
-        yield Complaint(path, f'{text}: kind = "process"', ((*path[:-1], "kind"),))
-    if confine.workspace == "/":
-        text = 'is "/", the whole machine; name a directory, or set profile = "gateway-only"'
-        yield Complaint((*path, "workspace"), text)
-    elif confine.workspace and not _is_from_root(confine.workspace):
-        yield Complaint((*path, "workspace"), f'is "{confine.workspace}"; give it from the root, or from ~/')
-    for text in confine.read:
-        if not _is_from_root(text):
-            yield Complaint((*path, "read"), f'holds "{text}"; give each from the root, or from ~/')
-    for text in confine.never:
-        if not text or text.startswith(("/", "~")) or ".." in PurePosixPath(text).parts:
-            fault = f'holds "{text}"; give each from the workspace, as CLAUDE.md or docs/frozen'
-            yield Complaint((*path, "never"), fault)
-    yield from _check_hosts((*path, "hosts"), confine.hosts)
-
-
-def _check_hosts(path: KeyPath, texts: tuple[str, ...]) -> Iterator[Complaint]:
-    """Yield the rules that cannot be read, and those of one host that say two different things."""
-    rules: dict[tuple[str, bool, int], HostRule] = {}
-    for text in texts:
-        try:
-            rule = parse(text)
-        except RuleError as error:
-            yield Complaint(path, f"holds a rule that matches nothing: {error}")
-            continue
-        other = rules.setdefault((rule.name, rule.wildcard, rule.port), rule)
-        if other != rule:
-            yield Complaint(path, f"says of one host both {other} and {rule}; take one of them out")
-
-
-def _is_from_root(path: str) -> bool:
-    return path.startswith(("/", "~/")) or path == "~"
+def _check_inside(path: KeyPath, name: str, spec: SubsystemConfig, config: Config) -> Iterator[Complaint]:
+    """Yield each way by which it would be asked at a port that only its own cell has."""
+    confined = ((*path, "confine"),) if spec.confine is not None else (("confine", "default"),)
+    fix = 'listen on a unix: socket in its workspace, or set confine.profile = "open"'
+    for server, upstream in config.upstreams.items():
+        if (name == upstream.served_by or server == spec.serves) and not upstream.url.startswith(_UNIX):
+            text = f"is {upstream.url}, a port inside the cell of {name}, which nobody outside reaches; {fix}"
+            yield Complaint(("upstreams", server, "url"), text, confined)
+    for way in _WAYS_BY_PORT:
+        if getattr(spec.health, way):
+            text = (
+                "asks a port inside its own cell, which nobody outside reaches; ask by health.command or by"
+            )
+            yield Complaint(
+                (*path, "health", way), f'{text} health.inference, or set confine.profile = "open"', confined
+            )

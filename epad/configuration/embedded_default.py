@@ -1,5 +1,8 @@
 """Configure `epad run` without a configuration: a model server, a wargame and a chat client of its own.
 
+Each is confined as far as this machine can: in a container without namespaces they run all the same, and `status` names
+the walls that are missing.
+
 No language model runs here. The embedded model server answers from small in-process models without weights,
 and everything that shows one of its results says so.
 """
@@ -7,7 +10,9 @@ and everything that shows one of its results says so.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 
+from epad.configuration.confine_schema import ConfineConfig
 from epad.configuration.directories import Directories
 from epad.configuration.schema import (
     BudgetConfig,
@@ -27,13 +32,16 @@ WARGAME_ROUNDS = 1_000
 # Not reportable, and paused past its limit: what a run came to, which another start would not change.
 WARGAME_VERDICTS = (5, 6)
 LOOP_SWITCH = "loop"
+_RUNNERS = Path(__file__).parents[2] / "runners"
+"""The programs of these subsystems; what else they import lies where their Python does."""
 
 
 def with_embedded_default(config: Config, directories: Directories) -> Config:
     """Return `config` with the embedded subsystems, if it has none of its own."""
     if config.subsystems or config.upstreams:
         return config
-    socket = directories.runtime / "model.sock"
+    # In the model server's own directory: it can make none elsewhere.
+    socket = directories.work("model") / "model.sock"
     upstream = UpstreamConfig(
         url=f"unix:{socket}",
         dialects=("openai", "ollama"),
@@ -42,12 +50,15 @@ def with_embedded_default(config: Config, directories: Directories) -> Config:
         served_by="model",
     )
     python = (sys.executable, "-m")
+    confine = ConfineConfig(read=(str(_RUNNERS),), require="best")
+    server = ConfineConfig(profile="gateway-only", require="best")
     subsystems = {
         "model": SubsystemConfig(
             command=(*python, "runners.model", "--listen", f"unix:{socket}", "--latency-ms", "20"),
             essential=True,
             gateway=False,
             notifies=True,
+            confine=server,
         ),
         "wargame": SubsystemConfig(
             command=(*python, "runners.wargame", "run", "--rounds", str(WARGAME_ROUNDS), "--pace", "2"),
@@ -57,12 +68,14 @@ def with_embedded_default(config: Config, directories: Directories) -> Config:
             restart=RestartConfig(success_exit_codes=(0, *WARGAME_VERDICTS)),
             state=StateConfig(databases=("wargame.db",)),
             background=True,
+            confine=confine,
         ),
         "chat": SubsystemConfig(
             command=(*python, "runners.chat", "--interval", "2", "--loop-while", LOOP_SWITCH),
             depends_on=("model",),
             notifies=True,
             budget=BudgetConfig(tokens_per_minute=CHAT_BUDGET),
+            confine=confine,
         ),
     }
     return _with(config, upstream, subsystems)

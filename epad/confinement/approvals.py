@@ -104,7 +104,7 @@ class Approvals:
         self._questions: dict[int, Question] = {}
         self._always = set(always)
 
-    def ask(self, subject: Subject, connection: int, program: str = "") -> Question | None:
+    def ask(self, subject: Subject, connection: int) -> Question | None:
         """Have a connection wait for an answer. None: too many questions of that subsystem are open.
 
         The question may be answered already: then nobody waits.
@@ -118,7 +118,6 @@ class Approvals:
             known = self._open(known, subject)
         else:
             known.tries += 1
-        known.program = program or known.program
         known.waiting.append(connection)
         return known
 

@@ -15,6 +15,7 @@ class CellRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
     doors: dict[str, tuple[str, int]] = {}
     missing: dict[str, str] = {}
     own_network: bool = False
+    placeholders: tuple[str, ...] = ()
 
 
 class CellRecords:

@@ -31,9 +31,10 @@ from typing import Final, Protocol
 from msgspec import structs
 from structlog.typing import FilteringBoundLogger
 
+from epad.confinement import placeholders
 from epad.confinement.cell_record import CellRecord, CellRecords
 from epad.confinement.errors import ConfinementError
-from epad.confinement.policy import Ability, Policy
+from epad.confinement.policy import Ability, Access, Policy
 from epad.confinement.zygote import Cell
 from epad.storage.event_log import EventKind, EventLog
 from runners.cell.plan import CellPlan, Door, Wall
@@ -176,6 +177,7 @@ class Cells:
                 for name in (each, each.lower())
             },
             **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),
+            "NODE_USE_ENV_PROXY": "1",  # without it Node's own clients read none of these
         }
 
     async def plan(
@@ -211,7 +213,7 @@ class Cells:
             raise
         finally:
             os.close(nothing)
-        record = structs.replace(record, missing=dict(made.missing))
+        record = structs.replace(record, missing=dict(made.missing), placeholders=made.placeholders)
         self._write(plan.name, record)
         living = self._living[plan.name] = _Living(record, dict(zip(kinds, made.doors, strict=False)))
         self._tell_of(plan.name, made)
@@ -246,6 +248,9 @@ class Cells:
             await self._close(subsystem, living)
             for listening in living.doors.values():
                 listening.close()
+        others = (self._context.policies(name) for name in self._living)
+        written = (path for policy in others for path in policy.paths(Access.WRITE))
+        placeholders.clear(living.record.placeholders, written)
         self._context.records.forget(subsystem)
 
     def has(self, subsystem: str) -> bool:

@@ -121,7 +121,8 @@ def plan_of(
         required="all" if policy.require_all else "best",
         tree=tree_of(policy, program.shown),
         syscalls=Syscalls(
-            unix_sockets=has_network,
+            # Landlock does not see them. A server that may do without walls listens by one.
+            unix_sockets=has_network or (policy.profile == "gateway-only" and not policy.require_all),
             datagrams=has_network,
             memory_files="any" if policy.gpu else "sealed",
         ),

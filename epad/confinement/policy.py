@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 from epad.configuration.confine_schema import ConfineConfig, ProfileName
+from epad.configuration.confining import confine_of
 from epad.configuration.directories import Directories
 from epad.configuration.schema import Config
 from epad.confinement.places import (
@@ -151,15 +152,6 @@ def allows(policy: Policy, request: Request) -> bool:
 
 
 OPEN_ABILITIES: Final = frozenset(Ability)
-
-
-def confine_of(name: str, config: Config) -> ConfineConfig:
-    """Return the table that holds for a subsystem: its own, else as `[confine] default` says."""
-    spec = config.subsystems[name]
-    if spec.confine is not None:
-        return spec.confine
-    confined = spec.kind == "process" and config.confine.default == "workspace"
-    return ConfineConfig(profile="workspace" if confined else "open")
 
 
 def policy_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
 from collections.abc import Callable
@@ -9,6 +10,7 @@ from collections.abc import Callable
 import structlog
 
 from epad.confinement.approvals import Approvals
+from epad.confinement.asking_program import asking_program
 from epad.confinement.cell_record import CellRecords
 from epad.confinement.cells import Cells, CellsContext, DoorKind
 from epad.confinement.egress_record import EgressRecord
@@ -55,6 +57,11 @@ def make_way_out(
 ) -> WayOut:
     """Make the way out: it starts nothing before a door is opened."""
     stores, clock = given.stores, given.clock
+
+    async def program(subsystem: str, port: int) -> str:
+        pids = [one.pid for one in joints.snapshots() if one.name == subsystem and one.pid is not None]
+        return await asyncio.to_thread(asking_program, pids[0], port) if pids else ""
+
     return WayOut(
         WayOutContext(
             policies=policies,
@@ -62,6 +69,7 @@ def make_way_out(
             record=EgressRecord(events, metrics, joints, stores.known_hosts, clock),
             events=events,
             metrics=metrics,
+            program=program,
         )
     )
 

@@ -130,8 +130,8 @@ def _run(arguments: argparse.Namespace) -> int:
 
 def _check(arguments: argparse.Namespace) -> int:
     from epad.configuration import load  # noqa: PLC0415
+    from epad.configuration.confining import unconfined  # noqa: PLC0415
     from epad.configuration.effective import effective  # noqa: PLC0415
-    from epad.doctor.confinement import unconfined  # noqa: PLC0415
     from epad.doctor.missing_programs import world_check  # noqa: PLC0415
     from epad.supervisor.engine_choice import would_use  # noqa: PLC0415
 
@@ -144,8 +144,8 @@ def _check(arguments: argparse.Namespace) -> int:
             print(shown)
     said = sys.stderr if arguments.show else sys.stdout
     print(f"engine: {would_use(loaded.config.daemon, os.environ)}", file=said)
-    for sentence in unconfined(loaded.config, os.environ):
-        print(f"note: {sentence}", file=said)
+    for line in unconfined(loaded.config):
+        print(line, file=said)
     for problem in missing:
         print(problem, file=sys.stderr)
     if not missing:

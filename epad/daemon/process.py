@@ -29,6 +29,7 @@ from epad.daemon.parts import Given
 from epad.daemon.state_format import claim
 from epad.daemon.stores import open_stores
 from epad.daemon.upgrade import begin_again, is_restarted
+from epad.formatting.confinement import all_troubles
 from epad.notifying.making import make_notifier, view_of
 from epad.operations.reload import ChangeRefusedError
 from epad.runtime.clock import SystemClock, boot_id
@@ -150,6 +151,7 @@ def greeting(status: Status, directories: Directories) -> str:
         f"  gateway  {status['gateway']['url']}",
         f"  page     {status['web']['url'] or 'off'}",
         f"  metrics  {status['metrics']['url'] or 'off'}",
+        *(f"  walls    {line}" for line in all_troubles(status["subsystems"])),
         *(f"  note     {notice}" for notice in status["notices"]),
         "  Ctrl-C stops it and everything it started",
     ]

@@ -1,4 +1,4 @@
-"""Find what is doubtful about policies on this machine, and which subsystems have none. Used by `epad check`."""
+"""Find what is doubtful about policies on this machine. Used by `epad check`."""
 
 from __future__ import annotations
 
@@ -17,13 +17,6 @@ from epad.confinement.policy import HostRequest as To
 from runners.egress.rules import RuleError, address_of, host_name
 
 
-def unconfined(config: Config, environment: Mapping[str, str]) -> Iterator[str]:
-    """Yield a sentence for each subsystem whose processes have no walls around them."""
-    for name, policy in _policies(config, environment).items():
-        if not policy.confined:
-            yield f'{name} is not confined: [subsystems.{name}.confine] profile = "workspace" gives it its files alone'
-
-
 def confinement_check(config: Config, environment: Mapping[str, str]) -> Iterator[Complaint]:
     """Yield everything about policies that is not there on this machine, or that undoes a part of them."""
     policies = {n: one for n, one in _policies(config, environment).items() if one.confined}
@@ -32,10 +25,6 @@ def confinement_check(config: Config, environment: Mapping[str, str]) -> Iterato
         spec = config.subsystems[name]
         path: KeyPath = ("subsystems", name, "confine")
         if spec.confine is not None:
-            if spec.confine.workspace and not Path(policy.workspace).is_dir():
-                yield Complaint(
-                    (*path, "workspace"), f"is {policy.workspace}, which is no directory; make it"
-                )
             for text in spec.confine.read:
                 yield from _check_read((*path, "read"), places.path(text, spec), policy)
         yield from _check_command(("subsystems", name, "command"), spec.command, policy)

@@ -43,6 +43,9 @@ def _check_subsystem(
         yield Complaint((*path, "working_directory"), text)
     elif why := _missing_program(spec, environment):
         yield Complaint((*path, "command"), why)
+    workspace = spec.confine.workspace if spec.confine else ""
+    if workspace and not Path(workspace).expanduser().is_dir():
+        yield Complaint((*path, "confine", "workspace"), f"is {workspace}, which is no directory; make it")
 
 
 def _check_files(config: Config) -> Iterator[Complaint]:

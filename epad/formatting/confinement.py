@@ -29,12 +29,16 @@ def in_a_word(subsystem: Subsystem) -> str:
 
 
 def troubles(subsystem: Subsystem) -> list[str]:
-    """Name each wall that is missing, with the reason, and say what is wrong with the doors."""
+    """Name the walls that are missing, with the reasons, and say what is wrong with the doors."""
     confined = subsystem.get("confine")
     if confined is None:
         return []
-    walls = [f"without the wall {wall} ({reason})" for wall, reason in confined["missing"].items()]
-    return walls + [confined["trouble"]] * bool(confined["trouble"])
+    walls: dict[str, list[str]] = {}
+    for wall, reason in confined["missing"].items():
+        walls.setdefault(reason, []).append(wall)
+    listed = "; ".join(f"{', '.join(names)} ({reason})" for reason, names in walls.items())
+    missing = f"without walls: {listed}: `epactl doctor` names the way to have them"
+    return [missing] * bool(walls) + [confined["trouble"]] * bool(confined["trouble"])
 
 
 def summary(subsystems: Sequence[Subsystem]) -> str:
@@ -48,7 +52,9 @@ def summary(subsystems: Sequence[Subsystem]) -> str:
 
 
 def all_troubles(subsystems: Sequence[Subsystem]) -> Iterator[str]:
-    """Yield a line for each thing that is amiss."""
+    """Yield a line for each thing that is amiss, with all of whom it is true."""
+    names: dict[str, list[str]] = {}
     for subsystem in subsystems:
         for trouble in troubles(subsystem):
-            yield f"{subsystem['name']} is {in_a_word(subsystem)}, {trouble}"
+            names.setdefault(trouble, []).append(subsystem["name"])
+    return (f"{', '.join(names[trouble])}: {trouble}" for trouble in names)

@@ -37,8 +37,8 @@ class SystemdEngine:
     """Holds children as units of systemd's manager for this machine, or for this user.
 
     `tag` keeps the units of two daemons apart; `files` is the directory that hands environments over, for they hold
-    keys and a unit's properties are readable by every user. A process that is not in a unit was started by an older
-    engine: `plain` takes care of it.
+    keys and a unit's properties are readable by every user. A process that is not in a unit is confined, or was started
+    by an older engine: `plain` takes care of it.
     """
 
     name = "systemd"
@@ -76,6 +76,8 @@ class SystemdEngine:
         await self._plain.close()
 
     async def spawn(self, launch: Launch) -> Child:
+        if launch.cell is not None:
+            return await self._plain.spawn(launch)  # a unit's program would have no walls
         program, unit = find_program(launch), self.unit(launch.marks)
         try:
             await self._remove(unit)

@@ -19,6 +19,7 @@ from runners.cell.report import Report
 
 # Fields 48 to 51 of /proc/PID/stat, counted behind the name: the ends of the arguments, and of the environment.
 _BLOCKS: Final = slice(45, 49)
+_UNLIMITED: Final = (1 << 64) - 1
 _MOST_FILES: Final = 1 << 16
 _ENDINGS: Final = (
     signal.SIGTERM,
@@ -104,6 +105,7 @@ def _limit(plan: CellPlan) -> None:
         kind = getattr(resource, f"RLIMIT_{name}")
         _, most = resource.getrlimit(kind)
         held = value if most == resource.RLIM_INFINITY else min(value, most)
+        held = resource.RLIM_INFINITY if held >= _UNLIMITED else held
         resource.setrlimit(kind, (held, held))
 
 

@@ -80,7 +80,7 @@ class Syscalls:
     """Describes the system calls that a profile may choose about; the rest of the filter is always the same."""
 
     unix_sockets: bool = True
-    """Sockets of AF_UNIX; pairs of them can always be made."""
+    """Sockets of AF_UNIX. Pairs can always be made, and datagrams sent, by which a program says that it is ready."""
     datagrams: bool = True
     """UDP."""
     memory_files: Literal["sealed", "any"] = "sealed"

@@ -163,8 +163,7 @@ class _Filter:
         program = self._program
         self._begin("socket")
         program.load(bpf.argument(0))
-        if self._choice.unix_sockets:
-            program.jump(bpf.EQUALS, socket.AF_UNIX, "socket allowed")
+        program.jump(bpf.EQUALS, socket.AF_UNIX, "socket allowed" if self._choice.unix_sockets else "unix")
         program.jump(bpf.EQUALS, socket.AF_NETLINK, "netlink")
         program.jump(bpf.EQUALS, socket.AF_INET, "internet")
         program.jump(bpf.EQUALS, socket.AF_INET6, "internet")
@@ -172,6 +171,10 @@ class _Filter:
         program.label("netlink")
         program.load(bpf.argument(2))
         program.jump(bpf.EQUALS, socket.NETLINK_ROUTE, "socket allowed", "socket refused")
+        program.label("unix")
+        program.load(bpf.argument(1))
+        program.mask(_TYPE_BITS)
+        program.jump(bpf.EQUALS, socket.SOCK_DGRAM, "socket allowed", "socket refused")
         program.label("internet")
         program.load(bpf.argument(1))
         program.mask(_TYPE_BITS)

@@ -55,6 +55,10 @@ class Behind(Protocol):
         """Report something to the daemon."""
         ...
 
+    async def hold_back(self) -> None:
+        """Let a refusal wait if there are too many."""
+        ...
+
 
 class Connection:
     """One client's connection through a door. `number` is its own among all of this process."""
@@ -172,6 +176,7 @@ class Connection:
         if refused.address:
             self._said = replace(self._said, address=refused.address)
         self.report(EventKind.REFUSED)
+        await self._door.hold_back()
         reader, writer = self._client
         with contextlib.suppress(OSError, TimeoutError):
             writer.write(self._refusal(refused))

@@ -1,4 +1,4 @@
-"""Tables that confine subsystems: what keeps the daemon from starting, and what has no effect."""
+"""What confines subsystems is checked with the configuration: each fault names the key and the fix."""
 
 from __future__ import annotations
 
@@ -10,62 +10,79 @@ from epad.configuration.confine_schema import ConfineConfig
 from epad.configuration.load import ConfigError, load
 from epad.configuration.vain_values import vain_check
 
-
-def configured(tmp_path: Path, text: str) -> Path:
-    path = tmp_path / "epad.toml"
-    path.write_text(text)
-    return path
+AGENT = '[subsystems.agent]\ncommand = ["true"]\n'
+CONFINED = AGENT + "[subsystems.agent.confine]\n"
+SERVER = '[upstreams.mine]\nurl = "http://127.0.0.1:9"\ndialects = ["openai"]\n'
 
 
-A = '[subsystems.a]\ncommand = ["x"]\n[subsystems.a.confine]\n'
+def problems(directory: Path, text: str) -> list[str]:
+    """What is wrong with a configuration, each with its key."""
+    (directory / "epad.toml").write_text(text)
+    try:
+        load(directory / "epad.toml")
+    except ConfigError as error:
+        return [str(problem) for problem in error.problems]
+    return []
 
 
 @pytest.mark.parametrize(
-    ("text", "key", "said"),
+    ("text", "key", "fix"),
     [
-        ('[subsystems.a]\nkind = "client"\n[subsystems.a.confine]\n', "confine", 'kind = "process"'),
+        ('[subsystems.guest]\nkind = "client"\n[subsystems.guest.confine]\n', "guest.confine", "take it out"),
+        (CONFINED + 'workspace = "work"\n', "confine.workspace", "from the root"),
+        (CONFINED + 'read = ["/a", "models"]\n', "confine.read", "from the root"),
+        (CONFINED + 'never = ["/etc"]\n', "confine.never", "below the workspace"),
+        (CONFINED + 'never = ["../a"]\n', "confine.never", "below the workspace"),
+        (CONFINED + 'hosts = ["a.example/b"]\n', "confine.hosts", "write a name"),
+        (CONFINED + 'profile = "sealed"\nhosts = ["a.example"]\n', "confine.hosts", "take it out"),
+        (CONFINED + 'workspace = "/"\n', "confine.workspace", "the whole machine"),
+        (CONFINED + 'hosts = ["*.org"]\n', "confine.hosts", "*.example.org"),
+        (CONFINED + 'hosts = ["x.org", "x.org=10.0.0.5"]\n', "confine.hosts", "take one of them out"),
+        (CONFINED + 'hots = ["x.org"]\n', "confine.hots", "did you mean hosts?"),
+        ('[confine]\ndefault = "sealed"\n', "confine.default", "workspace"),
+        (AGENT + 'confine = "workspace"\n', "agent.confine", "this is a table"),
+        (SERVER + 'served_by = "agent"\n' + CONFINED, "upstreams.mine.url", "unix: socket in its workspace"),
+        (SERVER + AGENT + 'serves = "mine"\nconfine = {}\n', "upstreams.mine.url", "unix: socket"),
+        (AGENT + 'health = { tcp = "127.0.0.1:9" }\nconfine = {}\n', "health.tcp", "health.command"),
         (
-            '[subsystems.a]\nkind = "unit"\nunit = "o.service"\nconfine = {}\n',
-            "confine",
-            "systemd starts o.service",
+            AGENT + 'health = { http = "http://127.0.0.1:9/" }\nconfine = {}\n',
+            "health.http",
+            "health.command",
         ),
-        (A + 'profile = "closed"', "confine.profile", "workspace"),
-        (A + 'workspace = "/"', "confine.workspace", "the whole machine"),
-        (A + 'workspace = "project"', "confine.workspace", "from the root, or from ~/"),
-        (A + 'read = ["../models"]', "confine.read", "from the root, or from ~/"),
-        (A + 'never = ["/etc"]', "confine.never", "from the workspace"),
-        (A + 'never = ["../x"]', "confine.never", "from the workspace"),
-        (A + 'hosts = ["https://x.org"]', "confine.hosts", "matches nothing"),
-        (A + 'hosts = ["*.org"]', "confine.hosts", "matches nothing"),
-        (A + 'hosts = ["x.org", "x.org=10.0.0.5"]', "confine.hosts", "take one of them out"),
-        (A + 'read = "/srv"', "confine.read", "array"),
-        (A + 'hots = ["x.org"]', "confine.hots", "did you mean hosts?"),
-        ('[confine]\ndefault = "sealed"', "confine.default", "workspace"),
-        ('[subsystems.a]\ncommand = ["x"]\nconfine = "workspace"', "confine", "this is a table"),
     ],
 )
-def test_a_fault_is_named_with_its_place_and_its_cure(tmp_path: Path, text: str, key: str, said: str) -> None:
-    """Before the daemon starts."""
-    with pytest.raises(ConfigError) as caught:
-        load(configured(tmp_path, text))
-    [problem] = caught.value.problems
-    assert problem.key.endswith(key)
-    assert said in problem.text
+def test_each_fault_names_its_key_and_the_fix(tmp_path: Path, text: str, key: str, fix: str) -> None:
+    """Before anything is started."""
+    [problem] = problems(tmp_path, text)
+    assert key in problem
+    assert fix in problem
+
+
+def test_the_houses_default_confines_too(tmp_path: Path) -> None:
+    """A subsystem without the table is asked by no port either; one that is open is left alone."""
+    asked = AGENT + 'health = { tcp = "127.0.0.1:9" }\n'
+    house = '[confine]\ndefault = "workspace"\n'
+    assert problems(tmp_path, asked) == []
+    [problem] = problems(tmp_path, house + asked)
+    assert "health.tcp" in problem
+    assert problems(tmp_path, house + asked + 'confine = { profile = "open" }\n') == []
+
+
+def test_what_is_right_is_let_be(tmp_path: Path) -> None:
+    """Homes, hosts with ports, a socket in the workspace, a client that is open in words."""
+    table = 'read = ["~/models"]\nnever = ["CLAUDE.md"]\nhosts = ["*.a.example:8443", "10.0.0.5:8000"]\n'
+    assert problems(tmp_path, CONFINED + f'workspace = "{tmp_path}"\n' + table) == []
+    server = SERVER.replace("http://127.0.0.1:9", f"unix:{tmp_path}/sock") + 'served_by = "agent"\n'
+    assert problems(tmp_path, server + CONFINED) == []
 
 
 def test_an_empty_table_is_a_workspace(tmp_path: Path) -> None:
-    """With all walls; without one it is as the house says."""
-    config = load(configured(tmp_path, A))
-    assert config.subsystems["a"].confine == ConfineConfig(profile="workspace", require="all")
-    assert config.confine.default == "open"
-
-
-def test_two_files_make_one_table(tmp_path: Path) -> None:
-    """Key by key, as every table."""
-    more = tmp_path / "more.toml"
-    more.write_text('[subsystems.a.confine]\nhosts = ["x.org"]')
-    config = load(configured(tmp_path, A + 'workspace = "/srv/a"'), more)
-    assert config.subsystems["a"].confine == ConfineConfig(workspace="/srv/a", hosts=("x.org",))
+    """With all walls; two files make one table, key by key."""
+    first, more = tmp_path / "epad.toml", tmp_path / "more.toml"
+    first.write_text(CONFINED)
+    more.write_text('[subsystems.agent.confine]\nhosts = ["x.org"]')
+    assert load(first).subsystems["agent"].confine == ConfineConfig(profile="workspace", require="all")
+    assert load(first, more).subsystems["agent"].confine == ConfineConfig(hosts=("x.org",))
 
 
 @pytest.mark.parametrize(
@@ -79,5 +96,5 @@ def test_two_files_make_one_table(tmp_path: Path) -> None:
 )
 def test_a_key_that_its_profile_has_no_use_for_is_named(tmp_path: Path, text: str, key: str) -> None:
     """Nothing is wrong with it, but that its writer believes in something else."""
-    found = [(one.key[-1], one.text) for one in vain_check(load(configured(tmp_path, A + text)))]
-    assert [where for where, _ in found] == [key]
+    (tmp_path / "epad.toml").write_text(CONFINED + text)
+    assert [one.key[-1] for one in vain_check(load(tmp_path / "epad.toml"))] == [key]

@@ -25,10 +25,10 @@ def test_nothing_configured_gets_a_model_server_and_two_workloads() -> None:
 
 
 def test_the_model_server_is_essential_and_reached_through_the_gateway_only() -> None:
-    """Its socket is in the runtime directory; the workloads have a budget, and it has no key."""
+    """Its socket is in its own directory; the workloads have a budget, and it has no key."""
     config = with_embedded_default(shipped(), DIRECTORIES)
     (upstream,) = config.upstreams.values()
-    assert upstream.url == "unix:/run/epad/model.sock"
+    assert upstream.url == "unix:/state/subsystems/model/model.sock"
     assert upstream.url in config.subsystems["model"].command
     assert config.subsystems["model"].essential
     assert not config.subsystems["model"].gateway
@@ -39,6 +39,18 @@ def test_the_model_server_is_essential_and_reached_through_the_gateway_only() ->
         assert spec.budget.tokens_per_minute > 0
         assert not spec.essential
     assert LOOP_SWITCH in config.subsystems["chat"].command
+
+
+def test_each_is_confined_as_far_as_the_machine_can() -> None:
+    """So it runs in a container without namespaces too, and says what is missing."""
+    config = with_embedded_default(shipped(), DIRECTORIES)
+    confined = {name: spec.confine for name, spec in config.subsystems.items()}
+    assert {name: one.profile for name, one in confined.items() if one} == {
+        "model": "gateway-only",
+        "wargame": "workspace",
+        "chat": "workspace",
+    }
+    assert {one.require for one in confined.values() if one} == {"best"}
 
 
 def test_it_says_that_no_language_model_answers() -> None:

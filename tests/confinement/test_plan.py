@@ -70,6 +70,8 @@ def test_without_a_network_of_its_own_ports_are_ruled() -> None:
     assert Wall.LANDLOCK_TCP in plan.walls
     assert Wall.NETWORK in plan.walls  # tried, and reported as missing by the cell itself
     assert not plan.syscalls.unix_sockets
+    server = replace(BEST, profile="gateway-only")
+    assert plan_of(server, PROGRAM, NO_NAMESPACES).syscalls.unix_sockets
     assert not plan.syscalls.datagrams
     assert plan.ports == (8710,)
     assert plan.required == "best"

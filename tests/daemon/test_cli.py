@@ -34,6 +34,19 @@ def test_check_of_nothing_is_the_shipped_defaults(capsys: pytest.CaptureFixture[
     assert verdict == "ok: no file: the shipped defaults"
 
 
+def test_check_names_each_subsystem_that_is_not_confined(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Once, with what to do; what is confined, or has no process, is not named."""
+    path = tmp_path / "epad.toml"
+    agents = "".join(f'[subsystems.{name}]\ncommand = ["sh"]\n' for name in ("a", "b"))
+    path.write_text(f'{agents}confine = {{}}\n[subsystems.guest]\nkind = "client"\n')
+    assert cli.main(["check", "--config", str(path)]) == 0
+    [line] = [line for line in capsys.readouterr().out.splitlines() if line.startswith("not confined")]
+    assert line.startswith("not confined: a reaches every host")
+    assert line.endswith("[subsystems.a.confine] puts walls around it")
+
+
 def test_check_prints_every_error_and_fails(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """All of them on stderr, counted, and exit 1."""
     path = tmp_path / "epad.toml"

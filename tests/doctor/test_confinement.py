@@ -1,4 +1,4 @@
-"""Policies on this machine: what is not there, what undoes a wall, and who has none."""
+"""Policies on this machine: what is not there, and what undoes a wall."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from epad.configuration.load import load
-from epad.doctor.confinement import confinement_check, unconfined
+from epad.doctor.confinement import confinement_check
 
 
 @pytest.fixture(name="home")
@@ -38,7 +38,6 @@ LOCAL = '[upstreams.local]\nurl = "http://10.0.0.5:8000"\ndialects = ["openai"]\
 @pytest.mark.parametrize(
     ("text", "key", "said"),
     [
-        (a('workspace = "~/nothing"'), "a.confine.workspace", "make it"),
         (a('read = ["~/nothing"]'), "a.confine.read", "is not there"),
         (a('read = ["~/.ssh"]'), "a.confine.read", "no cell can read"),
         (a("", ', "SRV/agent.py"'), "a.command", "add it to confine.read"),
@@ -73,15 +72,3 @@ def test_what_is_doubtful_is_named(home: Path, text: str, key: str, said: str) -
 def test_what_is_sound_is_not(home: Path, text: str) -> None:
     """Nor what somebody else tells of."""
     assert complaints(home, text) == {}
-
-
-def test_who_is_not_confined_is_named_once(home: Path) -> None:
-    """By no table, or by one that says so; the house can turn that round. A client has no process."""
-    path = home / "epad.toml"
-    text = f'[subsystems.c]\nkind = "client"\n[subsystems.d]\ncommand = ["sh"]\n{a("")}{B}profile = "open"\n'
-    path.write_text(text)
-    environment = {"HOME": str(home)}
-    told = list(unconfined(load(path), environment))
-    assert sorted(sentence.split()[0] for sentence in told) == ["b", "d"]
-    path.write_text(f'{text}[confine]\ndefault = "workspace"')
-    assert [sentence.split()[0] for sentence in unconfined(load(path), environment)] == ["b"]

@@ -47,6 +47,11 @@ def test_a_program_that_is_not_there_is_named(tmp_path: Path, command: str, extr
     ("text", "key", "said"),
     [
         (
+            '[subsystems.x]\ncommand = ["sh"]\nconfine = { workspace = "/nowhere" }',
+            "subsystems.x.confine.workspace",
+            "make it",
+        ),
+        (
             '[subsystems.x]\ncommand = ["sh"]\nworking_directory = "/nowhere"',
             "subsystems.x.working_directory",
             "make it",

@@ -144,6 +144,22 @@ def test_a_confined_agent_goes_out_to_the_hosts_that_are_named_until_it_is_quara
         assert "subsystem.escaped" not in house.log.read_text()
 
 
+def test_a_person_lets_a_confined_agent_reach_a_host_that_it_asks_for() -> None:
+    """The question names the program; once it is approved, the host is looked up, and found to be none."""
+    with installation(QUICK + agent("agent", path="http://nowhere.invalid/") + "ask = true\n") as house:
+        house.start()
+        house.wait(lambda: house.events("egress.asked"), "the question")
+        [question] = json.loads(house.ctl("approvals", "--json").stdout)["questions"]
+        assert (question["host"], question["port"], question["state"]) == ("nowhere.invalid", 80, "open")
+        assert question["program"].startswith(sys.executable)
+        assert words(house, "agent") == []
+        assert house.ctl("approve", str(question["number"]), "--for", "1h").returncode == 0
+        house.wait(lambda: words(house, "agent")[-2:] == ["502", "502"], "it to pass, and find nobody")
+        assert house.events("egress.decided")[0]["fields"]["answer"] == "allowed"
+        assert len(house.events("egress.asked")) == 1
+        assert house.stop() == 0
+
+
 def test_a_confined_child_is_heard_printed_and_judged_as_any_other() -> None:
     """READY and a status line by its notify socket, its output in its log, the signal that ended it in the status."""
     source = (

@@ -13,7 +13,7 @@ GAPS = subsystem(
     "tool",
     confine={
         "profile": "sealed",
-        "missing": {"network": "no user namespace", "files": "no user namespace"},
+        "missing": {"network": "no user namespace", "files": "no user namespace", "ipc": "unshare"},
         "trouble": "its doors could not be made anew: setns",
     },
 )
@@ -32,14 +32,12 @@ def test_what_is_missing_is_named_with_the_reason() -> None:
     """Each wall, and why the doors are closed."""
     assert troubles(CONFINED) == troubles(CLIENT) == []
     assert troubles(GAPS) == [
-        "without the wall network (no user namespace)",
-        "without the wall files (no user namespace)",
+        "without walls: network, files (no user namespace); ipc (unshare): `epactl doctor` names the way to have them",
         "its doors could not be made anew: setns",
     ]
-    assert in_full(GAPS).startswith("confined: sealed; without the wall network (")
-    assert [line.partition(",")[0] for line in all_troubles([CONFINED, GAPS])] == [
-        "tool is confined: sealed"
-    ] * 3
+    assert in_full(GAPS).startswith("confined: sealed; without walls: network, files (")
+    other = subsystem("writer", confine=GAPS["confine"])
+    assert [line.partition(":")[0] for line in all_troubles([CONFINED, GAPS, other])] == ["tool, writer"] * 2
 
 
 def test_the_summary_has_the_unconfined_last() -> None:

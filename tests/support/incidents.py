@@ -42,7 +42,7 @@ HAMMERS = "23 times in 60 s it asked again before the time it was told: 11160 to
 LOOPS = "the same prompt 8 times in a row"
 STUCK = "41000 tokens in 62 s and still at 4/1000"
 BUSY = "busier than its busy minutes are (900 tokens reserved, give or take 200): 9000 in this minute"
-CRASHES = "crashed 3 times in 3600 s, last with exit 1"
+CRASHES = "crashed 3 times in 60 s, last with exit 1"
 DISK = "410 MiB are free for epad's state, of 20480"
 
 Upstream = dict[str, object]

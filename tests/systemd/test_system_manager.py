@@ -40,6 +40,11 @@ identity = "freeze"
 [subsystems.talker]
 command = ["python3", "talker.py"]
 working_directory = "/srv/talker"
+[subsystems.walled]
+command = ["sleep", "98768"]
+working_directory = "/srv/walled"
+[subsystems.walled.confine]
+profile = "workspace"
 [subsystems.model]
 kind = "unit"
 unit = "model.service"
@@ -63,6 +68,7 @@ def box() -> Iterator[SystemdBox]:
     with systemd_box(f"root-{os.getpid()}") as box:
         box.run("ip", "address", "add", f"{ELSEWHERE}/32", "dev", "lo")
         box.write("/srv/talker/talker.py", TALKER)
+        box.write("/srv/walled/readme", "")
         box.write("/etc/epad-root.toml", CONFIG)
         box.write("/etc/systemd/system/model.service", MODEL)
         box.write("/etc/systemd/system/watched.service", WATCHED)
@@ -96,6 +102,16 @@ def test_a_blocked_child_reaches_loopback_alone(box: SystemdBox) -> None:
     box.wait(lambda: said(box) == "Operation not permitted,sent", "the network to be cut")
     box.epactl("release", "talker", "--reason", "a test")
     box.wait(lambda: said(box) == "sent,sent", "the network to be joined again")
+
+
+def test_a_confined_child_has_its_walls(box: SystemdBox) -> None:
+    """Whatever holds it: its network and its processes are its own."""
+    box.wait(lambda: box.subsystem("walled").get("state") == "running", "the confined child to run")
+    pid = box.subsystem("walled")["pid"]
+    for kind in ("net", "mnt", "pid_for_children"):
+        inside = box.run("readlink", f"/proc/{pid}/ns/{kind}")
+        assert inside != box.run("readlink", f"/proc/1/ns/{kind}"), kind
+    assert "epad-cell: walled" in box.run("cat", f"/proc/{pid}/cmdline")
 
 
 def test_a_unit_is_started_frozen_thawed_and_left(box: SystemdBox) -> None:

@@ -84,6 +84,7 @@ def test_calls_are_judged_by_their_arguments(
         (socket.AF_INET, socket.SOCK_RAW, 1, REFUSED, REFUSED),
         (socket.AF_INET, socket.SOCK_SEQPACKET, 132, REFUSED, REFUSED),
         (socket.AF_UNIX, socket.SOCK_STREAM, 0, bpf.ALLOW, REFUSED),
+        (socket.AF_UNIX, socket.SOCK_DGRAM | CLOEXEC, 0, bpf.ALLOW, bpf.ALLOW),  # sd_notify(3)
         (socket.AF_NETLINK, socket.SOCK_RAW, socket.NETLINK_ROUTE, bpf.ALLOW, bpf.ALLOW),
         (socket.AF_NETLINK, socket.SOCK_RAW, 9, REFUSED, REFUSED),  # audit
         (socket.AF_PACKET, socket.SOCK_RAW, 0, REFUSED, REFUSED),
