@@ -303,11 +303,11 @@ class Cells:
 
     # For who looks, and at the end.
 
-    def confinement(self, subsystem: str) -> Confinement:
-        """Say how a subsystem's process is confined, or will be when it is started."""
+    def confinement(self, subsystem: str) -> Confinement | None:
+        """Say how a subsystem's process is confined; None if no cell of it stands."""
         living = self._living.get(subsystem)
         if living is None:
-            return Confinement(self._context.policies(subsystem).profile)
+            return None
         return Confinement(living.record.policy.profile, living.record.missing, living.trouble)
 
     @property

@@ -16,6 +16,7 @@ from epad.answers.status import Status
 from epad.api.server import ControlApi
 from epad.checkpoint.critical_state import DATASTORES, critical_state
 from epad.configuration.model_load import is_loading
+from epad.confinement.metrics import show_cells
 from epad.confinement.policies import Policies
 from epad.control_loop.decider import Decider
 from epad.control_loop.history import History
@@ -416,5 +417,6 @@ def refresh(
     subsystems.show()
     core.gateway.show_series()
     machine.show()
+    show_cells(core.foundation.metrics, daemon_status.confinements())
     daemon_status.report.observe(core.foundation.metrics)
     return daemon_status.render()
