@@ -15,6 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from epad.confinement.errors import ConfinementError
+from epad.runtime import oom_protection
+from epad.runtime.descriptors import hand_down
 from runners.cell.plan import CellPlan, Door
 
 SPAWN_SECONDS: Final = 30.0
@@ -84,6 +86,9 @@ class Zygote:
             except OSError as error:
                 ours.close()
                 raise CellError(f"the zygote of cells cannot be started: {error.strerror}") from error
+        # What it forks has what it has.
+        hand_down(self._process.pid)
+        oom_protection.forgo(self._process.pid)
         self._control = ours
 
     async def spawn(self, plan: CellPlan, stdin: int, stdout: int, stderr: int) -> Cell:

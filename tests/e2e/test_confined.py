@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import threading
 import time
@@ -181,6 +182,10 @@ def test_a_confined_child_is_heard_printed_and_judged_as_any_other() -> None:
         assert house.events("subsystem.exited")[0]["fields"]["status"] == "signal SIGSEGV"
 
 
+def owner(pid: int) -> int:
+    return Path(f"/proc/{pid}").stat().st_uid
+
+
 MANY = tuple(f"agent{number}" for number in range(4))
 
 
@@ -219,19 +224,24 @@ def test_confined_children_outlive_the_daemon_and_pass_nothing_meanwhile(way: st
         assert house.children() == {}
 
 
-def test_the_next_daemon_hears_a_confined_child_as_the_one_before_did() -> None:
-    """Its notify socket is another one, in the directory that the cell shows."""
+@pytest.mark.parametrize("user", ["", "12345"])
+def test_the_next_daemon_hears_a_confined_child_as_the_one_before_did(user: str) -> None:
+    """Its notify socket is another one, in the directory that the cell shows; another user's child writes to it too."""
+    if user and os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
     source = (
         "import os, socket, time; one = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); number = 0\n"
         "while True:\n    number += 1; time.sleep(0.02)\n    try:\n"
         "        one.sendto(f'READY=1\\nSTATUS=round {number}'.encode(), os.environ['NOTIFY_SOCKET'])\n"
         "    except OSError: pass"
     )
-    table = f"notifies = true\ncommand = {json.dumps([sys.executable, '-S', '-c', source])}\n"
+    command = json.dumps([sys.executable, "-S", "-c", source])
+    table = f'notifies = true\nuser = "{user}"\ncommand = {command}\n'
     with installation(f"{QUICK}[subsystems.child]\n{table}[subsystems.child.confine]\n") as house:
         house.start()
         house.wait(lambda: "round" in house.subsystem("child")["status"], "its status")
         pid = house.subsystem("child")["pid"]
+        assert {owner(child) for child in house.children()} == {int(user) if user else os.geteuid()}
         house.kill()
         house.start()
         house.wait(lambda: "round" in house.subsystem("child")["status"], "its status")
