@@ -26,6 +26,7 @@ def check_confine(config: Config) -> Iterator[Complaint]:
         path: KeyPath = ("subsystems", name)
         if spec.confine is not None:
             yield from _check_table((*path, "confine"), spec.confine, spec)
+            yield from _check_secrets((*path, "confine", "secrets"), spec.confine, config)
         if confine_of(name, config).profile != "open" and spec.kind == "process":
             yield from _check_inside(path, name, spec, config)
 
@@ -54,6 +55,16 @@ def _check_table(path: KeyPath, confine: ConfineConfig, spec: SubsystemConfig) -
     if confine.hosts and confine.profile == "sealed":
         text = 'is set, but a sealed subsystem reaches none; take it out, or profile = "workspace"'
         yield Complaint((*path, "hosts"), text, ((*path, "profile"),))
+
+
+def _check_secrets(path: KeyPath, confine: ConfineConfig, config: Config) -> Iterator[Complaint]:
+    for name in confine.secrets:
+        if name not in config.secrets:
+            known = ", ".join(sorted(config.secrets)) or "none"
+            yield Complaint(path, f'has "{name}", which is not in [secrets]; there are: {known}')
+    if confine.secrets and confine.profile in {"open", "sealed"}:
+        text = f"is set, but what is {confine.profile} has no way out that could fill them in; take it out"
+        yield Complaint(path, text, ((*path[:-1], "profile"),))
 
 
 def _check_inside(path: KeyPath, name: str, spec: SubsystemConfig, config: Config) -> Iterator[Complaint]:

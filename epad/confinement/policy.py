@@ -89,7 +89,15 @@ class AbilityRequest:
     ability: Ability
 
 
-Request = FileRequest | HostRequest | AbilityRequest
+@dataclass(frozen=True, slots=True, order=True)
+class SecretRequest:
+    """Asks to send a secret to a host, without ever seeing it."""
+
+    name: str
+    host: str
+
+
+Request = FileRequest | HostRequest | AbilityRequest | SecretRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,7 @@ class Policy:
     hosts: tuple[HostRule, ...] = ()
     every_host: bool = False
     abilities: frozenset[Ability] = frozenset()
+    secrets: frozenset[SecretRequest] = frozenset()
     ask: bool = False
 
     @property
@@ -149,6 +158,8 @@ def allows(policy: Policy, request: Request) -> bool:
             return policy.every_host or (rule is not None and rule.pinned == address)
         case AbilityRequest(ability):
             return ability in policy.abilities
+        case SecretRequest():
+            return request in policy.secrets
 
 
 OPEN_ABILITIES: Final = frozenset(Ability)
@@ -181,7 +192,7 @@ def policy_of(
     if confine.gpu:
         read += GPU
     never = [_normal(f"{workspace}/{path}") for path in confine.never]
-    hidden = [place(path) for path in _epads_own(directories)]
+    hidden = [place(path) for path in (*_epads_own(directories), *_secret_files(config))]
     rules = roots.rules_below(confine.profile, never, hidden)
     nowhere = [path for path, access in rules.items() if access is Access.NONE]
     readable = [path for path in read if not _within(path, nowhere) or _within(path, [roots.own])]
@@ -194,6 +205,7 @@ def policy_of(
         tuple(FileRule(path, access) for path, access in sorted(rules.items())),
         _hosts(confine),
         abilities=frozenset(_abilities(confine, gateway=spec.gateway)),
+        secrets=frozenset(_secrets(confine, config)),
         ask=confine.ask and confine.profile != "sealed",
     )
 
@@ -250,6 +262,12 @@ def _hosts(confine: ConfineConfig) -> tuple[HostRule, ...]:
     return tuple(sorted(rules, key=str))
 
 
+def _secrets(confine: ConfineConfig, config: Config) -> Iterator[SecretRequest]:
+    if confine.profile != "sealed":
+        for name in confine.secrets:
+            yield from (SecretRequest(name, host) for host in config.secrets[name].hosts)
+
+
 def _abilities(confine: ConfineConfig, *, gateway: bool) -> Iterator[Ability]:
     if gateway and confine.profile != "sealed":
         yield Ability.MODEL
@@ -264,6 +282,10 @@ def _epads_own(directories: Directories) -> tuple[str, ...]:
     chosen = directories.config_file
     files = (str(chosen), f"{chosen}.d") if chosen else ()
     return (str(directories.state), str(directories.runtime), *files)
+
+
+def _secret_files(config: Config) -> Iterator[str]:
+    return (secret.file for secret in config.secrets.values() if secret.file)
 
 
 def _within(path: str, roots: Iterable[str]) -> bool:
