@@ -47,6 +47,7 @@ from epad.ledger.integrity import Integrity
 from epad.metrics.server import MetricsServer
 from epad.operations.host_approvals import HostApprovals
 from epad.operations.implementation import DaemonOperations
+from epad.operations.learning import Learning
 from epad.operations.machine_status import MachineView
 from epad.operations.reload import Reloader
 from epad.operations.status import DaemonStatus
@@ -372,6 +373,7 @@ def make_operations(
         joints.begin_again.set,
         lambda: core.responses.rescue.plan(control.decider),
         HostApprovals(foundation.way_out, stores.known_hosts),
+        Learning(reloader, given.directories.work),
     )
 
 

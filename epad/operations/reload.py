@@ -178,14 +178,15 @@ class Reloader:
         """Return the configuration in force."""
         return self._config
 
-    async def adopt(self, change: Callable[[Config], Config]) -> list[str]:
-        """Apply a change that is in no file.
+    async def adopt(self, change: Callable[[Config], Config], why: str = "") -> list[str]:
+        """Apply a change that is in no file; `why` is recorded with what it changes in policies.
 
         Raises SupervisorError, DatabaseError, LedgerError, and the change's own errors.
         """
         async with self._lock:
             changes = self._changes_to(change(self._config))
             await self._bring(changes)
+            self._tell_of_policies(changes.policies, why)
             return changes.sentences()
 
     async def policy_changes(self) -> tuple[PolicyChange, ...]:
