@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from pathlib import Path
 
 import structlog
 
@@ -17,6 +18,7 @@ from epad.confinement.in_force import PoliciesInForce
 from epad.confinement.planning import MachinePlanner
 from epad.confinement.policies import Policies
 from epad.confinement.policy import Policy
+from epad.confinement.secret_files import read_secrets
 from epad.confinement.way_out import WayOut, WayOutContext
 from epad.confinement.zygote import Zygote
 from epad.daemon.joints import Joints
@@ -56,6 +58,9 @@ def make_way_out(
     """Make the way out: it starts nothing before a door is opened."""
     stores, clock = given.stores, given.clock
 
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    credentials = Path(directory) if directory else None
+
     async def program(subsystem: str, port: int) -> str:
         pids = [one.pid for one in joints.snapshots() if one.name == subsystem and one.pid is not None]
         return await asyncio.to_thread(asking_program, pids[0], port) if pids else ""
@@ -68,6 +73,7 @@ def make_way_out(
             events=events,
             metrics=metrics,
             program=program,
+            secrets=lambda policy: read_secrets(policy, joints.config.secrets, credentials),
         )
     )
 
