@@ -349,6 +349,7 @@ def make_status(given: Given, core: Core, machine: MachineView) -> DaemonStatus:
         newest_checkpoint=core.responses.newest_checkpoint,
         shut=given.stores.shut,
         confinement=core.foundation.cells.confinement,
+        questions=core.foundation.way_out.approvals.open,
     )
 
 
