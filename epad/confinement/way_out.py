@@ -266,7 +266,8 @@ class WayOut:
             case Reported.ASKED:
                 self._ask(event)
             case Reported.WITHDRAWN:
-                self._context.approvals.withdraw(event.connection)
+                if question := self._context.approvals.withdraw(event.connection):
+                    self._end(question)
             case Reported.CUT if (cut := self._cutting.get(event.door)) is not None and not cut.done():
                 cut.set_result(None)
             case _:
