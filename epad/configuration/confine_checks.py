@@ -26,6 +26,7 @@ def check_confine(config: Config) -> Iterator[Complaint]:
         path: KeyPath = ("subsystems", name)
         if spec.confine is not None:
             yield from _check_table((*path, "confine"), spec.confine, spec)
+            yield from _check_secrets((*path, "confine", "secrets"), spec.confine, config)
         if confine_of(name, config).profile != "open" and spec.kind == "process":
             yield from _check_inside(path, name, spec, config)
 
@@ -73,7 +74,7 @@ def vain_confine(path: KeyPath, confine: ConfineConfig) -> Iterator[Complaint]:
     """Yield the keys of a table that its profile has no use for."""
     plain = ConfineConfig()
     unused = {
-        "open": ("workspace", "read", "never", "hosts", "ask", "gpu", "require"),
+        "open": ("workspace", "read", "never", "hosts", "ask", "gpu", "decoys", "require"),
         "gateway-only": ("read",),
         "workspace": (),
         "sealed": ("ask",),
@@ -82,6 +83,16 @@ def vain_confine(path: KeyPath, confine: ConfineConfig) -> Iterator[Complaint]:
         if getattr(confine, key) != getattr(plain, key):
             text = f"is set, but profile is {confine.profile}, which has no use for it; take one of them out"
             yield Complaint((*path, key), text, ((*path, "profile"),))
+
+
+def _check_secrets(path: KeyPath, confine: ConfineConfig, config: Config) -> Iterator[Complaint]:
+    for name in confine.secrets:
+        if name not in config.secrets:
+            known = ", ".join(sorted(config.secrets)) or "none"
+            yield Complaint(path, f'has "{name}", which is not in [secrets]; there are: {known}')
+    if confine.secrets and confine.profile in {"open", "sealed"}:
+        text = f"is set, but what is {confine.profile} has no way out that could fill them in; take it out"
+        yield Complaint(path, text, ((*path[:-1], "profile"),))
 
 
 def _check_inside(path: KeyPath, name: str, spec: SubsystemConfig, config: Config) -> Iterator[Complaint]:

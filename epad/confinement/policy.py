@@ -89,14 +89,23 @@ class AbilityRequest:
     ability: Ability
 
 
-Request = FileRequest | HostRequest | AbilityRequest
+@dataclass(frozen=True, slots=True, order=True)
+class SecretRequest:
+    """Asks to send a secret to a host, without ever seeing it."""
+
+    name: str
+    host: str
+
+
+Request = FileRequest | HostRequest | AbilityRequest | SecretRequest
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
     """What one subsystem may reach. `files` is in the order of paths, and has one rule a path.
 
-    `directory` is where its program starts. With `ask` a host that no rule names waits for a person.
+    `directory` is where its program starts. With `ask` a host that no rule names waits for a person. With `decoys`
+    keys that open nothing are shown to it.
     """
 
     subsystem: str
@@ -107,7 +116,9 @@ class Policy:
     hosts: tuple[HostRule, ...] = ()
     every_host: bool = False
     abilities: frozenset[Ability] = frozenset()
+    secrets: frozenset[SecretRequest] = frozenset()
     ask: bool = False
+    decoys: bool = False
 
     @property
     def confined(self) -> bool:
@@ -149,6 +160,8 @@ def allows(policy: Policy, request: Request) -> bool:
             return policy.every_host or (rule is not None and rule.pinned == address)
         case AbilityRequest(ability):
             return ability in policy.abilities
+        case SecretRequest():
+            return request in policy.secrets
 
 
 OPEN_ABILITIES: Final = frozenset(Ability)
@@ -182,7 +195,9 @@ def policy_of(
     read += [root for root in program if not _within(root, (workspace, directory))]
     read += GPU if confine.gpu else ()
     never = [_normal(f"{workspace}/{path}") for path in confine.never]
-    rules = roots.rules_below(confine.profile, never, _hidden(confine.profile, directories, home, place))
+    hidden = _hidden(confine.profile, directories, home, place)
+    hidden += [place(secret.file) for secret in config.secrets.values() if secret.file]
+    rules = roots.rules_below(confine.profile, never, hidden)
     nowhere = [path for path, access in rules.items() if access is Access.NONE]
     readable = [path for path in read if not _within(path, nowhere) or _within(path, [roots.own])]
     rules = {**_base(confine.profile, roots, readable), **rules}
@@ -194,7 +209,9 @@ def policy_of(
         tuple(FileRule(path, access) for path, access in sorted(rules.items())),
         _hosts(confine),
         abilities=frozenset(_abilities(confine, gateway=spec.gateway)),
+        secrets=frozenset(_secrets(confine, config)),
         ask=confine.ask and confine.profile != "sealed",
+        decoys=confine.decoys,
     )
 
 
@@ -245,6 +262,12 @@ def _hosts(confine: ConfineConfig) -> tuple[HostRule, ...]:
     """Return the rules in one order, however they are written: the first of two for the same host decides."""
     rules = {parse(text) for text in confine.hosts} if confine.profile != "sealed" else set()
     return tuple(sorted(rules, key=str))
+
+
+def _secrets(confine: ConfineConfig, config: Config) -> Iterator[SecretRequest]:
+    if confine.profile != "sealed":
+        for name in confine.secrets:
+            yield from (SecretRequest(name, host) for host in config.secrets[name].hosts)
 
 
 def _abilities(confine: ConfineConfig, *, gateway: bool) -> Iterator[Ability]:

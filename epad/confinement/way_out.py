@@ -45,7 +45,7 @@ from epad.metrics.registry import Metrics
 from epad.runtime.side_tasks import Tasks
 from epad.storage.event_log import EventKind, EventLog
 from runners.egress.channel import Channel
-from runners.egress.messages import CloseDoor, Decide, Event, OpenDoor, Order, write_order
+from runners.egress.messages import CloseDoor, Decide, Event, OpenDoor, Order, Secret, write_order
 from runners.egress.messages import EventKind as Reported
 from runners.egress.refusal import Why
 
@@ -55,7 +55,10 @@ CUT_SECONDS: Final = 1.0
 """A door that is told to close is closed within a few milliseconds; a process that is stuck is killed after this."""
 _END_SECONDS: Final = 1.0
 _HOME: Final = Path(__file__).parents[2]
-_PASSED_ON: Final = ("PATH", "LD_LIBRARY_PATH", "RES_OPTIONS", "LOCALDOMAIN")
+_PASSED_ON: Final = (
+    *("PATH", "LD_LIBRARY_PATH", "RES_OPTIONS", "LOCALDOMAIN"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +74,7 @@ class WayOutContext:
     events: EventLog
     metrics: Metrics
     program: Callable[[str, int], Awaitable[str]]
+    secrets: Callable[[Policy], tuple[Secret, ...]] = lambda _: ()
 
 
 class WayOut:
@@ -238,7 +242,8 @@ class WayOut:
             return
         policy = self._context.policies(subsystem)
         rules = (*policy.hosts, *self._context.approvals.rules(subsystem))
-        order = OpenDoor(subsystem, tuple(dict.fromkeys(map(str, rules))), policy.ask)
+        texts, secrets = tuple(dict.fromkeys(map(str, rules))), self._context.secrets(policy)
+        order = OpenDoor(subsystem, texts, policy.ask, secrets=secrets)
         known = self._told.get(subsystem)
         if order != known:
             self._told[subsystem] = order
@@ -261,7 +266,8 @@ class WayOut:
             case Reported.ASKED:
                 self._ask(event)
             case Reported.WITHDRAWN:
-                self._context.approvals.withdraw(event.connection)
+                if question := self._context.approvals.withdraw(event.connection):
+                    self._end(question)
             case Reported.CUT if (cut := self._cutting.get(event.door)) is not None and not cut.done():
                 cut.set_result(None)
             case _:

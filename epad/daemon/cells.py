@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from pathlib import Path
 
 import structlog
 
@@ -12,11 +13,13 @@ from epad.confinement.approvals import Approvals
 from epad.confinement.asking_program import asking_program
 from epad.confinement.cell_record import CellRecords
 from epad.confinement.cells import Cells, CellsContext, DoorKind
+from epad.confinement.decoys import Decoys
 from epad.confinement.egress_record import EgressRecord
 from epad.confinement.in_force import PoliciesInForce
 from epad.confinement.planning import MachinePlanner
 from epad.confinement.policies import Policies
 from epad.confinement.policy import Policy
+from epad.confinement.secret_files import read_secrets
 from epad.confinement.way_out import WayOut, WayOutContext
 from epad.confinement.zygote import Zygote
 from epad.daemon.joints import Joints
@@ -56,6 +59,9 @@ def make_way_out(
     """Make the way out: it starts nothing before a door is opened."""
     stores, clock = given.stores, given.clock
 
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    credentials = Path(directory) if directory else None
+
     async def program(subsystem: str, port: int) -> str:
         pids = [one.pid for one in joints.snapshots() if one.name == subsystem and one.pid is not None]
         return await asyncio.to_thread(asking_program, pids[0], port) if pids else ""
@@ -68,12 +74,13 @@ def make_way_out(
             events=events,
             metrics=metrics,
             program=program,
+            secrets=lambda policy: read_secrets(policy, joints.config.secrets, credentials),
         )
     )
 
 
 def make_cells(
-    given: Given, joints: Joints, policies: PoliciesInForce, way_out: WayOut, events: EventLog
+    given: Given, joints: Joints, policies: PoliciesInForce, way_out: WayOut, events: EventLog, decoys: Decoys
 ) -> Cells:
     """Make the keeper of cells: it starts nothing before a subsystem is confined."""
     zygote = Zygote()
@@ -90,5 +97,6 @@ def make_cells(
             events=events,
             clock=given.clock,
             log=structlog.get_logger("epad.cells"),
+            decoys=decoys,
         )
     )

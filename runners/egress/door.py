@@ -49,6 +49,7 @@ class Door:
         """Obey these rules from now on; what is open stays. Raises RuleError."""
         self._rules = tuple(map(parse, order.rules))
         self._asks = order.ask
+        self.secrets = order.secrets
 
     async def hold_back(self) -> None:
         """Let a refusal wait for a second if there were many in this one: each is told to the daemon."""
@@ -110,9 +111,9 @@ class Door:
             raise RefusedError(Why(decided.why or Why.DENIED), decided.words or f"{target} was denied")
         return HostRule(target.host, port=target.port)
 
-    async def connect(self, target: Target, rule: HostRule) -> tuple[str, Streams]:
+    async def connect(self, target: Target, rule: HostRule, *, tls: bool) -> tuple[str, Streams]:
         """Reach a target by its rule. Raises RefusedError."""
-        return await self._ways.connect(target, rule)
+        return await self._ways.connect(target, rule, tls=tls)
 
     def decide(self, decided: Decide) -> bool:
         """Let a connection that waits for a person go on, or not; False if it is none of this door's."""
