@@ -14,11 +14,12 @@ from pathlib import Path
 import structlog
 from way_out_world import KeptEvents
 
+from epad.confinement.answer import Cell
 from epad.confinement.cell_record import CellRecords
 from epad.confinement.cells import CellOrder, Cells, CellsContext, Doorkeeper, DoorKind
 from epad.confinement.errors import ConfinementError
 from epad.confinement.policy import Ability, Policy
-from epad.confinement.zygote import Cell
+from epad.confinement.spawner import Spawner
 from runners.cell.plan import CellPlan, Door, Wall
 
 
@@ -106,6 +107,10 @@ class PlannerDouble:
 
     network: bool = True
     refuses: str = ""
+    spawner: Spawner | None = None
+
+    def use(self, spawner: Spawner) -> None:
+        self.spawner = spawner
 
     async def has_network(self, subsystem: str) -> bool:
         del subsystem
