@@ -108,6 +108,7 @@ CHAPTERS = (
             Typed('epactl key revoke chat --yes --reason "to be sure"'),
             Typed('epactl key rotate chat --reason "and a new one"'),
             Typed("epactl confine diff"),
+            Typed('epactl confine learn chat --dry-run --reason "what does it need?"'),
             Typed("epactl approvals"),
             Typed("epactl approve 7 --for 2h", 4),
             Typed("epactl deny 7", 4),

@@ -21,6 +21,7 @@ from epad.configuration.money_checks import check_money
 from epad.configuration.notify_schema import check_notify
 from epad.configuration.probe_schema import ProbesConfig
 from epad.configuration.schema import Config, SubsystemConfig, UpstreamConfig
+from epad.configuration.secret_schema import check_secrets
 from epad.configuration.server_kinds import SERVERS, server_named
 from epad.configuration.sizes import size_bytes
 from epad.configuration.toml_lines import KeyPath, key_text
@@ -55,6 +56,7 @@ def cross_check(config: Config) -> Iterator[Complaint]:
         yield from _check_upstream(("upstreams", name), upstream, config)
     yield from check_money(config)
     yield from check_confine(config)
+    yield from check_secrets(config.secrets)
     yield from _check_datastores(config)
     for name, subsystem in config.subsystems.items():
         yield from _check_subsystem(("subsystems", name), subsystem, config)

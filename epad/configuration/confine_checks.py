@@ -14,7 +14,7 @@ from epad.configuration.confine_schema import ConfineConfig
 from epad.configuration.confining import confine_of
 from epad.configuration.schema import Config, SubsystemConfig
 from epad.configuration.toml_lines import KeyPath
-from runners.egress.rules import RuleError, parse
+from runners.egress.rules import HostRule, RuleError, parse
 
 _UNIX = "unix:"
 _WAYS_BY_PORT = ("http", "tcp")
@@ -26,6 +26,7 @@ def check_confine(config: Config) -> Iterator[Complaint]:
         path: KeyPath = ("subsystems", name)
         if spec.confine is not None:
             yield from _check_table((*path, "confine"), spec.confine, spec)
+            yield from _check_secrets((*path, "confine", "secrets"), spec.confine, config)
         if confine_of(name, config).profile != "open" and spec.kind == "process":
             yield from _check_inside(path, name, spec, config)
 
@@ -36,6 +37,9 @@ def _check_table(path: KeyPath, confine: ConfineConfig, spec: SubsystemConfig) -
             f'is set, but epad does not start a {spec.kind}; take it out, or kind = "process" with a command'
         )
         yield Complaint(path, text, ((*path[:-1], "kind"),))
+    if confine.workspace == "/":
+        text = 'is "/", the whole machine; name a directory, or set profile = "gateway-only"'
+        yield Complaint((*path, "workspace"), text)
     places = {"workspace": (confine.workspace,) if confine.workspace else (), "read": confine.read}
     for key, given in places.items():
         for place in given:
@@ -46,14 +50,49 @@ def _check_table(path: KeyPath, confine: ConfineConfig, spec: SubsystemConfig) -
         if not place or place.startswith(("/", "~")) or ".." in Path(place).parts:
             text = f'has "{place}"; give paths below the workspace, as CLAUDE.md'
             yield Complaint((*path, "never"), text)
+    yield from _check_hosts((*path, "hosts"), confine)
+
+
+def _check_hosts(path: KeyPath, confine: ConfineConfig) -> Iterator[Complaint]:
+    """Yield the rules that cannot be read, and those of one host that say two different things."""
+    rules: dict[tuple[str, bool, int], HostRule] = {}
     for host in confine.hosts:
         try:
-            parse(host)
+            rule = parse(host)
         except RuleError as error:
-            yield Complaint((*path, "hosts"), f'has "{host}": {error}')
+            yield Complaint(path, f'has "{host}": {error}')
+            continue
+        other = rules.setdefault((rule.name, rule.wildcard, rule.port), rule)
+        if other != rule:
+            yield Complaint(path, f"says of one host both {other} and {rule}; take one of them out")
     if confine.hosts and confine.profile == "sealed":
         text = 'is set, but a sealed subsystem reaches none; take it out, or profile = "workspace"'
-        yield Complaint((*path, "hosts"), text, ((*path, "profile"),))
+        yield Complaint(path, text, ((*path[:-1], "profile"),))
+
+
+def vain_confine(path: KeyPath, confine: ConfineConfig) -> Iterator[Complaint]:
+    """Yield the keys of a table that its profile has no use for."""
+    plain = ConfineConfig()
+    unused = {
+        "open": ("workspace", "read", "never", "hosts", "ask", "gpu", "require"),
+        "gateway-only": ("read",),
+        "workspace": (),
+        "sealed": ("ask",),
+    }
+    for key in unused[confine.profile]:
+        if getattr(confine, key) != getattr(plain, key):
+            text = f"is set, but profile is {confine.profile}, which has no use for it; take one of them out"
+            yield Complaint((*path, key), text, ((*path, "profile"),))
+
+
+def _check_secrets(path: KeyPath, confine: ConfineConfig, config: Config) -> Iterator[Complaint]:
+    for name in confine.secrets:
+        if name not in config.secrets:
+            known = ", ".join(sorted(config.secrets)) or "none"
+            yield Complaint(path, f'has "{name}", which is not in [secrets]; there are: {known}')
+    if confine.secrets and confine.profile in {"open", "sealed"}:
+        text = f"is set, but what is {confine.profile} has no way out that could fill them in; take it out"
+        yield Complaint(path, text, ((*path[:-1], "profile"),))
 
 
 def _check_inside(path: KeyPath, name: str, spec: SubsystemConfig, config: Config) -> Iterator[Complaint]:

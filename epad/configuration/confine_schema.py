@@ -20,6 +20,7 @@ class ConfineConfig(Struct, frozen=True, forbid_unknown_fields=True):
     read: tuple[str, ...] = ()
     never: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
+    secrets: tuple[str, ...] = ()
     ask: bool = False
     gpu: bool = False
     require: Literal["all", "best"] = "all"

@@ -81,6 +81,7 @@ WORDS: Mapping[str, str] = {
     " their like always do",
     "confine.hosts": 'what it may reach, as "github.com", "*.example.org" or "example.org:8443" (443 if left out); a'
     ' private network\'s with its address, as "10.0.0.5:8000" or "git.lan=10.0.0.6"',
+    "confine.secrets": "names from [secrets] whose placeholders, {{secret:NAME}}, are filled into its requests",
     "confine.ask": "a host that is not named waits for a person, rather than being refused",
     "confine.gpu": "the GPUs' devices, and what CUDA needs of the kernel",
     "confine.require": "all: no start without every wall; best: it starts without those that this machine cannot give,"
@@ -90,6 +91,9 @@ WORDS: Mapping[str, str] = {
     "state.databases": "SQLite databases, saved by SQLite's own backup",
     "state.checkpoint_signal": "sent before, so that it can save first",
     "state.deadline_seconds": "how long it may take to say that it has saved",
+    "secrets.NAME.hosts": "where it may be sent to, as api.github.com: a request to http://HOST goes there over TLS",
+    "secrets.NAME.file": "the file that holds it, from the root; no confined subsystem reads it",
+    "secrets.NAME.credential": "or the name of systemd's credential",
     "datastores.NAME.path": "the file, from the root",
     "datastores.NAME.kind": "auto: told by how it begins",
     "datastores.NAME.subsystem": "the one that writes it; held while the store is damaged",

@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from epad.configuration.confine_schema import ConfineConfig, HouseConfineConfig
 from epad.configuration.notify_schema import NotifyConfig
 from epad.configuration.probe_schema import ProbesConfig
+from epad.configuration.secret_schema import SecretConfig
 from epad.configuration.sizes import Size
 from epad.configuration.value_types import (
     Address,
@@ -363,6 +364,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     retention: RetentionConfig = RetentionConfig()
     notify: NotifyConfig = NotifyConfig()
     confine: HouseConfineConfig = HouseConfineConfig()
+    secrets: dict[Name, SecretConfig] = {}
     budgets: dict[Literal["global"], SharedBudgetConfig] = {}
     groups: dict[Name, GroupConfig] = {}
     prices: dict[str, PriceConfig] = {}

@@ -10,6 +10,7 @@ from datetime import UTC, datetime
 from apscheduler.triggers.cron import CronTrigger
 
 from epad.configuration.complaint import Complaint
+from epad.configuration.confine_checks import vain_confine
 from epad.configuration.schema import Config, LimitsConfig, SubsystemConfig
 from epad.configuration.toml_lines import KeyPath
 from epad.runtime.environment_marks import INSTANCE_MARK, STATE_MARK, SUBSYSTEM_MARK
@@ -52,6 +53,8 @@ def _of_subsystem(path: KeyPath, spec: SubsystemConfig, config: Config) -> Itera
             f"is {spec.budget.max_in_flight}, above gateway.max_in_flight, which is {most}: that is met first"
         )
         yield Complaint((*path, "budget", "max_in_flight"), text)
+    if spec.confine is not None:
+        yield from vain_confine((*path, "confine"), spec.confine)
     if spec.kind != "process":
         for key in _OF_PROCESSES:
             if getattr(spec, key) != getattr(plain, key) and not (spec.kind == "unit" and key in _OF_UNITS):

@@ -104,7 +104,7 @@ class Approvals:
         self._questions: dict[int, Question] = {}
         self._always = set(always)
 
-    def ask(self, subject: Subject, connection: int, program: str = "") -> Question | None:
+    def ask(self, subject: Subject, connection: int) -> Question | None:
         """Have a connection wait for an answer. None: too many questions of that subsystem are open.
 
         The question may be answered already: then nobody waits.
@@ -118,7 +118,6 @@ class Approvals:
             known = self._open(known, subject)
         else:
             known.tries += 1
-        known.program = program or known.program
         known.waiting.append(connection)
         return known
 
@@ -162,13 +161,16 @@ class Approvals:
             del self._questions[known.number]
         return had
 
-    def withdraw(self, connection: int) -> None:
-        """Let a connection wait no more; without any, its question is no longer open."""
-        for question in self._questions.values():
-            if connection in question.waiting:
-                question.waiting.remove(connection)
-                if not question.waiting and question.state is State.OPEN:
-                    question.state = State.WITHDRAWN
+    def withdraw(self, connection: int) -> Question | None:
+        """Let a connection wait no more; return its question if it is no longer open, since nobody waits for it."""
+        question = next((one for one in self._questions.values() if connection in one.waiting), None)
+        if question is None:
+            return None
+        question.waiting.remove(connection)
+        if question.waiting or question.state is not State.OPEN:
+            return None
+        question.state = State.WITHDRAWN
+        return question
 
     def withdraw_all(self) -> None:
         """Let nobody wait any more: the process that held all connections has ended."""

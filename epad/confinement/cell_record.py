@@ -7,11 +7,18 @@ from pathlib import Path
 
 import msgspec
 
+from epad.confinement.policy import Policy
+from epad.runtime.owner_file import write_for_owner
+
 
 class CellRecord(msgspec.Struct, frozen=True, forbid_unknown_fields=False):
-    """Describes one cell as it was made. `doors` are kinds and the addresses inside that they listen on."""
+    """Describes one cell as it was made, at `made_at` by the monotonic clock, under `policy`.
 
-    profile: str
+    `doors` are kinds and the addresses inside that they listen on.
+    """
+
+    policy: Policy
+    made_at: float
     doors: dict[str, tuple[str, int]] = {}
     missing: dict[str, str] = {}
     own_network: bool = False
@@ -27,11 +34,7 @@ class CellRecords:
     def write(self, subsystem: str, record: CellRecord) -> None:
         """Write a record. Raises OSError."""
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        path = self._path(subsystem)
-        new = path.with_suffix(".new")
-        new.touch(mode=0o600)
-        new.write_bytes(msgspec.json.encode(record))
-        new.replace(path)
+        write_for_owner(self._path(subsystem), msgspec.json.encode(record))
 
     def read(self, subsystem: str) -> CellRecord | None:
         """Read a record; None if there is none, or none that can be read."""

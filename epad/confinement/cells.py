@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -35,10 +35,12 @@ from epad.confinement import placeholders
 from epad.confinement.answer import Cell
 from epad.confinement.cell_record import CellRecord, CellRecords
 from epad.confinement.errors import ConfinementError
+from epad.confinement.in_force import PoliciesInForce
 from epad.confinement.policy import Ability, Access, Policy
 from epad.confinement.spawner import Spawner
 from epad.storage.event_log import EventKind, EventLog
 from runners.cell.plan import CellPlan, Door, Wall
+from statemachine.clock import Clock
 
 _BACKLOG: Final = 1_024
 
@@ -102,14 +104,15 @@ class Planner(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CellsContext:
-    """Gives cells their parts. `policies` returns a subsystem's policy as it is configured now."""
+    """Gives cells their parts. `policies` returns a subsystem's policy as of now."""
 
-    policies: Callable[[str], Policy]
+    policies: PoliciesInForce
     planner: Planner
     spawner: Spawner
     records: CellRecords
     keepers: Mapping[DoorKind, Doorkeeper]
     events: EventLog
+    clock: Clock
     log: FilteringBoundLogger
 
 
@@ -169,6 +172,7 @@ class Cells:
                 for name in (each, each.lower())
             },
             **dict.fromkeys(("NO_PROXY", "no_proxy"), "127.0.0.1,localhost"),
+            "NODE_USE_ENV_PROXY": "1",  # without it Node's own clients read none of these
         }
 
     async def plan(
@@ -192,9 +196,12 @@ class Cells:
         """
         await self.ended(plan.name)
         kinds = [kind for kind in DoorKind if Door(*ADDRESSES[kind]) in plan.doors]
-        profile = self._context.policies(plan.name).profile
-        own_network = Wall.NETWORK in plan.walls
-        record = CellRecord(profile, {kind: ADDRESSES[kind] for kind in kinds}, {}, own_network)
+        record = CellRecord(
+            self._context.policies(plan.name),
+            self._context.clock.monotonic(),
+            doors={kind: ADDRESSES[kind] for kind in kinds},
+            own_network=Wall.NETWORK in plan.walls,
+        )
         self._write(plan.name, record)
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
@@ -242,6 +249,7 @@ class Cells:
         others = (self._context.policies(name) for name in self._living)
         written = (path for policy in others for path in policy.paths(Access.WRITE))
         placeholders.clear(living.record.placeholders, written)
+        self._note_its_life(living.record)
         self._context.records.forget(subsystem)
 
     def has(self, subsystem: str) -> bool:
@@ -277,14 +285,22 @@ class Cells:
         await self._bring(subsystem, living)
         return living.trouble or f"its {_listed(living)} open"
 
+    def fall_back(self, subsystem: str) -> str:
+        """Start a subsystem under its last good policy from now on; say what is suspect, if anything is."""
+        return self._context.policies.fall_back(subsystem)
+
+    def take_back(self, subsystem: str) -> None:
+        """Start a subsystem as it is configured again."""
+        self._context.policies.take_back(subsystem)
+
     # For who looks, and at the end.
 
-    def confinement(self, subsystem: str) -> Confinement:
-        """Say how a subsystem's process is confined, or will be when it is started."""
+    def confinement(self, subsystem: str) -> Confinement | None:
+        """Say how a subsystem's process is confined; None if no cell of it stands."""
         living = self._living.get(subsystem)
         if living is None:
-            return Confinement(self._context.policies(subsystem).profile)
-        return Confinement(living.record.profile, living.record.missing, living.trouble)
+            return None
+        return Confinement(living.record.policy.profile, living.record.missing, living.trouble)
 
     @property
     def pids(self) -> frozenset[int]:
@@ -348,13 +364,19 @@ class Cells:
     def _tell_of(self, subsystem: str, made: Cell) -> None:
         """Record how a subsystem was confined; a missing wall is a warning, each time."""
         fields = {
-            "profile": self._living[subsystem].record.profile,
+            "profile": self._living[subsystem].record.policy.profile,
             "missing": dict(made.missing),
             "placeholders": list(made.placeholders),
         }
         tell = self._context.log.warning if made.missing else self._context.log.info
         tell(EventKind.CELL_MADE, subsystem=subsystem, pid=made.pid, **fields)
         self._context.events.emit(EventKind.CELL_MADE, subsystem, pid=made.pid, **fields)
+
+    def _note_its_life(self, record: CellRecord) -> None:
+        try:
+            self._context.policies.lasted(record.policy, self._context.clock.monotonic() - record.made_at)
+        except OSError as error:
+            self._context.log.error("cell.unrecorded", subsystem=record.policy.subsystem, error=str(error))
 
     def _write(self, subsystem: str, record: CellRecord) -> None:
         try:

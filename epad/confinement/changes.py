@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from epad import EpadError
 from epad.answers import confinement
-from epad.confinement.difference import HostWidening, Widening, widenings
+from epad.confinement.difference import HostWidening, SecretWidening, Widening, widenings
 from epad.confinement.policy import FileRequest, HostRequest, Policy, Request
 
 AT_ONCE = "at once"
@@ -75,7 +75,7 @@ def policy_changes(old: Mapping[str, Policy], new: Mapping[str, Policy]) -> tupl
 
 def when(widening: Widening) -> str:
     """Say when a change is in force."""
-    return AT_ONCE if isinstance(widening, HostWidening) else AT_START
+    return AT_ONCE if isinstance(widening, HostWidening | SecretWidening) else AT_START
 
 
 def _change(old: Policy, new: Policy) -> PolicyChange:

@@ -8,7 +8,7 @@ trying requests:
   stands for the region.
 - *Hosts.* A name that a rule has is judged by itself. All other names below a wildcard are in one region, and a label
   that no rule has stands for it; finitely many names never cover a wildcard.
-- *Abilities* are single things.
+- *Abilities*, and secrets with the hosts that they may be sent to, are single things.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from epad.confinement.policy import (
     HostRequest,
     Policy,
     Request,
+    SecretRequest,
     allows,
     is_below,
 )
@@ -92,9 +93,19 @@ class AbilityWidening(Widening):
         return self.witness.ability.value
 
 
+@dataclass(frozen=True, slots=True)
+class SecretWidening(Widening):
+    """Is about one secret and one host that it may be sent to."""
+
+    witness: SecretRequest
+
+    def __str__(self) -> str:
+        return f"send the secret {self.witness.name} to {self.witness.host}"
+
+
 def widenings(old: Policy, new: Policy) -> tuple[Widening, ...]:
     """Return all that the new policy allows and the old one refuses; nothing means that nothing widens."""
-    return (*_files(old, new), *_hosts(old, new), *_abilities(old, new))
+    return (*_files(old, new), *_hosts(old, new), *_abilities(old, new), *_secrets(old, new))
 
 
 def _gains(old: Policy, new: Policy, request: Request) -> bool:
@@ -178,3 +189,7 @@ def _abilities(old: Policy, new: Policy) -> Iterator[AbilityWidening]:
         request = AbilityRequest(ability)
         if _gains(old, new, request):
             yield AbilityWidening(request)
+
+
+def _secrets(old: Policy, new: Policy) -> Iterator[SecretWidening]:
+    return (SecretWidening(request) for request in sorted(new.secrets) if _gains(old, new, request))

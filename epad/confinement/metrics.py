@@ -1,9 +1,13 @@
-"""The series of the way out: connections, refusals, bytes and questions."""
+"""The series of cells and of the way out: walls, connections, refusals, bytes and questions."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from epad.confinement.approvals import State
+from epad.confinement.cells import Confinement
 from epad.metrics.family import counter, gauge
+from epad.metrics.registry import Metrics
 from runners.egress.refusal import Why
 
 DIRECTIONS = ("up", "down")
@@ -36,3 +40,20 @@ EGRESS_QUESTIONS = counter(
     begins=[(state,) for state in State if state is not State.OPEN],
 )
 EGRESS_STARTS = counter("epad_egress_starts_total", "Starts of the way out's own process.")
+CONFINED = gauge(
+    "epad_subsystem_confined", "1 if a subsystem's process has walls around it.", "subsystem", leaves=True
+)
+WALLS_MISSING = gauge(
+    "epad_subsystem_walls_missing",
+    "Walls that a subsystem's process has to do without, though its policy asks for them.",
+    "subsystem",
+    leaves=True,
+)
+
+
+def show_cells(metrics: Metrics, confinements: Mapping[str, Confinement]) -> None:
+    """Bring the series of walls up to date, for a scrape."""
+    confined, missing = metrics.of(CONFINED), metrics.of(WALLS_MISSING)
+    for name, one in confinements.items():
+        confined.labels(name).set(one.profile != "open")
+        missing.labels(name).set(len(one.missing))

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from epad.configuration.directories import Directories
 from epad.configuration.schema import Config, SubsystemConfig
-from epad.confinement.policy import Policy, policy_of
+from epad.confinement.policy import Policy, policy_of, real_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +39,10 @@ class Policies:
         return {
             name: self.of(name, config) for name, spec in config.subsystems.items() if spec.kind == "process"
         }
+
+    def path(self, text: str, spec: SubsystemConfig) -> str:
+        """Return the path that a text in a subsystem's table means."""
+        return real_path(text, self._home(spec), self.resolve)
 
     def _home(self, spec: SubsystemConfig) -> Path:
         """Return the home of whom a subsystem runs as: as its variables say, else of its user, else of the daemon's."""

@@ -89,7 +89,15 @@ class AbilityRequest:
     ability: Ability
 
 
-Request = FileRequest | HostRequest | AbilityRequest
+@dataclass(frozen=True, slots=True, order=True)
+class SecretRequest:
+    """Asks to send a secret to a host, without ever seeing it."""
+
+    name: str
+    host: str
+
+
+Request = FileRequest | HostRequest | AbilityRequest | SecretRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +115,7 @@ class Policy:
     hosts: tuple[HostRule, ...] = ()
     every_host: bool = False
     abilities: frozenset[Ability] = frozenset()
+    secrets: frozenset[SecretRequest] = frozenset()
     ask: bool = False
 
     @property
@@ -149,6 +158,8 @@ def allows(policy: Policy, request: Request) -> bool:
             return policy.every_host or (rule is not None and rule.pinned == address)
         case AbilityRequest(ability):
             return ability in policy.abilities
+        case SecretRequest():
+            return request in policy.secrets
 
 
 OPEN_ABILITIES: Final = frozenset(Ability)
@@ -166,22 +177,24 @@ def policy_of(
     """Return the policy of a configured subsystem. `resolve` follows the links of a path, `search_path` is its PATH."""
     spec, confine = config.subsystems[name], confine_of(name, config)
     own = str(directories.work(name))
-    place = _Resolver(home, resolve)
+
+    def place(text: str) -> str:
+        return real_path(text, home, resolve)
+
     directory = place(spec.working_directory or own)
     workspace = place(confine.workspace) if confine.workspace else directory
     if confine.profile == "open":
         files = (FileRule("/", Access.WRITE),)
         return Policy(name, "open", workspace, directory, files, (), True, OPEN_ABILITIES)
     roots = _Roots(workspace, directory, place(own), place(str(home)))
+    # A link is shown as well as what it leads to: programs go by its name.
+    read = [path for text in confine.read for path in (real_path(text, home, str), place(text))]
     program = program_roots(spec.command, directory, search_path, resolve)
-    read = [
-        *map(place, confine.read),
-        *(root for root in program if not _within(root, (workspace, directory))),
-    ]
-    if confine.gpu:
-        read += GPU
+    read += [root for root in program if not _within(root, (workspace, directory))]
+    read += GPU if confine.gpu else ()
     never = [_normal(f"{workspace}/{path}") for path in confine.never]
-    hidden = [place(path) for path in _epads_own(directories)]
+    hidden = _hidden(confine.profile, directories, home, place)
+    hidden += [place(secret.file) for secret in config.secrets.values() if secret.file]
     rules = roots.rules_below(confine.profile, never, hidden)
     nowhere = [path for path, access in rules.items() if access is Access.NONE]
     readable = [path for path in read if not _within(path, nowhere) or _within(path, [roots.own])]
@@ -194,6 +207,7 @@ def policy_of(
         tuple(FileRule(path, access) for path, access in sorted(rules.items())),
         _hosts(confine),
         abilities=frozenset(_abilities(confine, gateway=spec.gateway)),
+        secrets=frozenset(_secrets(confine, config)),
         ask=confine.ask and confine.profile != "sealed",
     )
 
@@ -214,9 +228,6 @@ class _Roots:
         own = Access.READ if profile == "sealed" else Access.WRITE
         mine = dict.fromkeys((self.workspace, self.directory), own)
         rules = dict.fromkeys(hidden, Access.NONE)
-        if profile != "gateway-only":
-            rules |= dict.fromkeys((f"{self.home}/{name}" for name in SECRETS), Access.NONE)
-            rules |= dict.fromkeys(MACHINE_SECRETS, Access.NONE)
         kept = {path: access for path, access in mine.items() if path == self.own or not _within(path, rules)}
         rules |= kept
         for root in kept:
@@ -250,6 +261,12 @@ def _hosts(confine: ConfineConfig) -> tuple[HostRule, ...]:
     return tuple(sorted(rules, key=str))
 
 
+def _secrets(confine: ConfineConfig, config: Config) -> Iterator[SecretRequest]:
+    if confine.profile != "sealed":
+        for name in confine.secrets:
+            yield from (SecretRequest(name, host) for host in config.secrets[name].hosts)
+
+
 def _abilities(confine: ConfineConfig, *, gateway: bool) -> Iterator[Ability]:
     if gateway and confine.profile != "sealed":
         yield Ability.MODEL
@@ -259,27 +276,27 @@ def _abilities(confine: ConfineConfig, *, gateway: bool) -> Iterator[Ability]:
         yield Ability.UNWALLED
 
 
-def _epads_own(directories: Directories) -> tuple[str, ...]:
-    """Return the directories of the daemon, and its configuration where that is a file of its own."""
+def _hidden(
+    profile: ProfileName, directories: Directories, home: Path, place: Callable[[str], str]
+) -> list[str]:
+    """Return what no policy gives: the daemon's directories, its configuration, and what opens other doors."""
     chosen = directories.config_file
-    files = (str(chosen), f"{chosen}.d") if chosen else ()
-    return (str(directories.state), str(directories.runtime), *files)
+    own = (directories.state, directories.runtime, *((chosen, f"{chosen}.d") if chosen else ()))
+    hidden = [place(str(path)) for path in own]
+    if profile != "gateway-only":
+        secrets = [*(f"{home}/{name}" for name in SECRETS), *MACHINE_SECRETS]
+        hidden += [*map(_normal, secrets), *map(place, secrets)]  # a link to them, and what it leads to
+    return hidden
 
 
 def _within(path: str, roots: Iterable[str]) -> bool:
     return any(is_below(path, root) for root in roots)
 
 
-@dataclass(frozen=True, slots=True)
-class _Resolver:
-    """Turns the text of a path, which may begin with `~/`, into the path that is meant in the end."""
-
-    home: Path
-    resolve: Callable[[str], str]
-
-    def __call__(self, text: str) -> str:
-        path = str(self.home) + text[1:] if text == "~" or text.startswith("~/") else text
-        return _normal(self.resolve(path))
+def real_path(text: str, home: Path, resolve: Callable[[str], str]) -> str:
+    """Return the path that a text means in the end; it may begin with `~/`."""
+    path = str(home) + text[1:] if text == "~" or text.startswith("~/") else text
+    return _normal(resolve(path))
 
 
 def _normal(path: str) -> str:

@@ -19,7 +19,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,9 +42,10 @@ from epad.confinement.egress_record import EgressRecord
 from epad.confinement.metrics import EGRESS_QUESTIONS, EGRESS_STARTS
 from epad.confinement.policy import Policy
 from epad.metrics.registry import Metrics
+from epad.runtime.side_tasks import Tasks
 from epad.storage.event_log import EventKind, EventLog
 from runners.egress.channel import Channel
-from runners.egress.messages import CloseDoor, Decide, Event, OpenDoor, Order, write_order
+from runners.egress.messages import CloseDoor, Decide, Event, OpenDoor, Order, Secret, write_order
 from runners.egress.messages import EventKind as Reported
 from runners.egress.refusal import Why
 
@@ -54,7 +55,10 @@ CUT_SECONDS: Final = 1.0
 """A door that is told to close is closed within a few milliseconds; a process that is stuck is killed after this."""
 _END_SECONDS: Final = 1.0
 _HOME: Final = Path(__file__).parents[2]
-_PASSED_ON: Final = ("PATH", "LD_LIBRARY_PATH", "RES_OPTIONS", "LOCALDOMAIN")
+_PASSED_ON: Final = (
+    *("PATH", "LD_LIBRARY_PATH", "RES_OPTIONS", "LOCALDOMAIN"),
+    *("SSL_CERT_FILE", "SSL_CERT_DIR"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +73,8 @@ class WayOutContext:
     record: EgressRecord
     events: EventLog
     metrics: Metrics
-    program: Callable[[str, int], str] = lambda _subsystem, _port: ""
+    program: Callable[[str, int], Awaitable[str]]
+    secrets: Callable[[Policy], tuple[Secret, ...]] = lambda _: ()
 
 
 class WayOut:
@@ -85,6 +90,7 @@ class WayOut:
         self._channel: Channel | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._side = Tasks(self._log)
 
     @property
     def pid(self) -> int | None:
@@ -162,6 +168,7 @@ class WayOut:
                 self._drop(subsystem)
             if self._timer is not None:
                 self._timer.cancel()
+            await self._side.cancel()
 
     async def _run_one(self) -> None:
         """Start the process, and hear it until it ends."""
@@ -235,7 +242,8 @@ class WayOut:
             return
         policy = self._context.policies(subsystem)
         rules = (*policy.hosts, *self._context.approvals.rules(subsystem))
-        order = OpenDoor(subsystem, tuple(dict.fromkeys(map(str, rules))), policy.ask)
+        texts, secrets = tuple(dict.fromkeys(map(str, rules))), self._context.secrets(policy)
+        order = OpenDoor(subsystem, texts, policy.ask, secrets=secrets)
         known = self._told.get(subsystem)
         if order != known:
             self._told[subsystem] = order
@@ -258,7 +266,8 @@ class WayOut:
             case Reported.ASKED:
                 self._ask(event)
             case Reported.WITHDRAWN:
-                self._context.approvals.withdraw(event.connection)
+                if question := self._context.approvals.withdraw(event.connection):
+                    self._end(question)
             case Reported.CUT if (cut := self._cutting.get(event.door)) is not None and not cut.done():
                 cut.set_result(None)
             case _:
@@ -267,8 +276,7 @@ class WayOut:
     def _ask(self, event: Event) -> None:
         """Put a connection's question, or answer it by what a person has said before."""
         subject = Subject(event.door, event.host, event.port)
-        program = self._context.program(event.door, event.peer)
-        question = self._context.approvals.ask(subject, event.connection, program)
+        question = self._context.approvals.ask(subject, event.connection)
         if question is None:
             words = (
                 f"{MOST_OPEN} questions of {event.door} are open already: try again when they are answered"
@@ -279,14 +287,17 @@ class WayOut:
             words = "" if allow else f"{subject} was denied by a person"
             self._decide([event.connection], allow=allow, why=Why.DENIED, words=words)
         elif question.waiting == [event.connection]:
-            fields = {
-                "question": question.number,
-                "host": subject.host,
-                "port": subject.port,
-                "program": program,
-            }
-            self._context.events.emit(EventKind.EGRESS_ASKED, subject.subsystem, **fields)
             self._set_timer()
+            self._side.start(self._tell_question(question, event.peer), "question")
+
+    async def _tell_question(self, question: Question, port: int) -> None:
+        """Put a question on record, with the program that asks."""
+        subject = question.subject
+        question.program = await self._context.program(subject.subsystem, port) or question.program
+        fields = {"host": subject.host, "port": subject.port, "program": question.program}
+        self._context.events.emit(
+            EventKind.EGRESS_ASKED, subject.subsystem, question=question.number, **fields
+        )
 
     def _decide(self, connections: Sequence[int], *, allow: bool, why: str = "", words: str = "") -> None:
         for connection in connections:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from epad.confinement.answer import Cell, CellError, cell_of, hear, plan_file, reopen_order, spawn_order
+from epad.runtime import oom_protection
 from epad.runtime.descriptors import hand_down
 from runners.cell.plan import CellPlan, Door
 
@@ -60,7 +61,9 @@ class Zygote:
             except OSError as error:
                 ours.close()
                 raise CellError(f"the zygote of cells cannot be started: {error.strerror}") from error
+        # What it forks has what it has.
         hand_down(self._process.pid)
+        oom_protection.forgo(self._process.pid)
         self._control = ours
 
     async def spawn(self, plan: CellPlan, stdin: int, stdout: int, stderr: int) -> Cell:

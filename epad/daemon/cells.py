@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
-from collections.abc import Callable
+from pathlib import Path
 
 import structlog
 
 from epad.confinement.approvals import Approvals
+from epad.confinement.asking_program import asking_program
 from epad.confinement.cell_record import CellRecords
 from epad.confinement.cells import Cells, CellsContext, DoorKind
 from epad.confinement.egress_record import EgressRecord
+from epad.confinement.in_force import PoliciesInForce
 from epad.confinement.planning import MachinePlanner
 from epad.confinement.policies import Policies
 from epad.confinement.policy import Policy
+from epad.confinement.secret_files import read_secrets
 from epad.confinement.way_out import WayOut, WayOutContext
 from epad.confinement.zygote import Zygote
 from epad.daemon.joints import Joints
 from epad.daemon.parts import Given
 from epad.metrics.registry import Metrics
 from epad.storage.event_log import EventLog
-
-PolicyOf = Callable[[str], Policy]
 
 
 class GatewayDoors:
@@ -38,8 +40,8 @@ class GatewayDoors:
         await self._joints.gateway().cell_doors.close(subsystem)
 
 
-def make_policies(given: Given, joints: Joints) -> PolicyOf:
-    """Make what knows each subsystem's policy as it is configured now."""
+def make_policies(given: Given, joints: Joints) -> PoliciesInForce:
+    """Make what knows each subsystem's policy as of now."""
     policies = Policies(given.directories, os.environ)
 
     def policy(name: str) -> Policy:
@@ -47,14 +49,22 @@ def make_policies(given: Given, joints: Joints) -> PolicyOf:
             return Policy(name, "sealed", "", "", ())
         return policies.of(name, joints.config)
 
-    return policy
+    return PoliciesInForce(policy, given.directories.cells)
 
 
 def make_way_out(
-    given: Given, joints: Joints, policies: PolicyOf, events: EventLog, metrics: Metrics
+    given: Given, joints: Joints, policies: PoliciesInForce, events: EventLog, metrics: Metrics
 ) -> WayOut:
     """Make the way out: it starts nothing before a door is opened."""
     stores, clock = given.stores, given.clock
+
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    credentials = Path(directory) if directory else None
+
+    async def program(subsystem: str, port: int) -> str:
+        pids = [one.pid for one in joints.snapshots() if one.name == subsystem and one.pid is not None]
+        return await asyncio.to_thread(asking_program, pids[0], port) if pids else ""
+
     return WayOut(
         WayOutContext(
             policies=policies,
@@ -62,11 +72,15 @@ def make_way_out(
             record=EgressRecord(events, metrics, joints, stores.known_hosts, clock),
             events=events,
             metrics=metrics,
+            program=program,
+            secrets=lambda policy: read_secrets(policy, joints.config.secrets, credentials),
         )
     )
 
 
-def make_cells(given: Given, joints: Joints, policies: PolicyOf, way_out: WayOut, events: EventLog) -> Cells:
+def make_cells(
+    given: Given, joints: Joints, policies: PoliciesInForce, way_out: WayOut, events: EventLog
+) -> Cells:
     """Make the keeper of cells: it starts nothing before a subsystem is confined."""
     zygote = Zygote()
     planner = MachinePlanner(
@@ -80,6 +94,7 @@ def make_cells(given: Given, joints: Joints, policies: PolicyOf, way_out: WayOut
             records=CellRecords(given.directories.cells),
             keepers={DoorKind.GATEWAY: GatewayDoors(joints), DoorKind.WAY_OUT: way_out},
             events=events,
+            clock=given.clock,
             log=structlog.get_logger("epad.cells"),
         )
     )

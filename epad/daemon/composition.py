@@ -16,6 +16,7 @@ from epad.answers.status import Status
 from epad.api.server import ControlApi
 from epad.checkpoint.critical_state import DATASTORES, critical_state
 from epad.configuration.model_load import is_loading
+from epad.confinement.metrics import show_cells
 from epad.confinement.policies import Policies
 from epad.control_loop.decider import Decider
 from epad.control_loop.history import History
@@ -47,6 +48,7 @@ from epad.ledger.integrity import Integrity
 from epad.metrics.server import MetricsServer
 from epad.operations.host_approvals import HostApprovals
 from epad.operations.implementation import DaemonOperations
+from epad.operations.learning import Learning
 from epad.operations.machine_status import MachineView
 from epad.operations.reload import Reloader
 from epad.operations.status import DaemonStatus
@@ -372,6 +374,7 @@ def make_operations(
         joints.begin_again.set,
         lambda: core.responses.rescue.plan(control.decider),
         HostApprovals(foundation.way_out, stores.known_hosts),
+        Learning(reloader, given.directories.work),
     )
 
 
@@ -414,5 +417,6 @@ def refresh(
     subsystems.show()
     core.gateway.show_series()
     machine.show()
+    show_cells(core.foundation.metrics, daemon_status.confinements())
     daemon_status.report.observe(core.foundation.metrics)
     return daemon_status.render()

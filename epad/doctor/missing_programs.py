@@ -17,6 +17,7 @@ from epad.configuration.shell_words import shell_check
 from epad.configuration.toml_lines import KeyPath
 from epad.configuration.urls import base_fault, leads_to, shown
 from epad.configuration.vain_values import vain_check
+from epad.doctor.confinement import confinement_check
 from epad.supervisor.launch import inherited
 
 
@@ -28,6 +29,7 @@ def world_check(config: Config, environment: Mapping[str, str]) -> Iterator[Comp
     yield from _check_circles(config)
     yield from shell_check(config)
     yield from vain_check(config)
+    yield from confinement_check(config, environment)
 
 
 def _check_subsystem(

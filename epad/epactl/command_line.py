@@ -13,6 +13,7 @@ from epad.epactl.commands import (
     daemon,
     emergency,
     keys,
+    learn,
     local,
     orders,
     shell,
@@ -68,6 +69,7 @@ GROUPS = {
 RUN = {
     Operation.UPGRADE: upgrade.upgrade,
     Operation.RELOAD: confine.reload,
+    Operation.LEARN: learn.learn,
     Operation.APPROVE: approvals.approve,
     Operation.SET_BUDGET: ctl_budget.change,
     Operation.RELAUNCH: ctl_lifeboat.relaunch,
@@ -82,6 +84,8 @@ ASK: Mapping[Operation, Callable[[Call], int]] = {
 
 OTHER_WORDS = {Operation.RELEASE: "start"}
 """Orders that have a second word, under which people look for them."""
+
+LEARN_SECONDS = 1_800.0
 
 REASONS = dict.fromkeys((Operation.RELOAD, Operation.APPROVE, Operation.DENY), orders.NO_REASON)
 """The orders that need no reason of a person's."""
@@ -286,6 +290,15 @@ def _add_more(operation: Operation, parser: argparse.ArgumentParser) -> None:
                 type=arguments.lasting,
                 default=arguments.HOUR,
                 help="how long it holds: 10m, 1h (the default), 2d, or `always`, which needs --reason",
+            )
+        case Operation.LEARN:
+            parser.add_argument(
+                "--for",
+                dest="seconds",
+                metavar="TIME",
+                type=arguments.lasting,
+                default=LEARN_SECONDS,
+                help="how long it is recorded: 30m (the default), 2h; Ctrl-C ends it earlier",
             )
         case Operation.SET_BUDGET:
             parser.add_argument(

@@ -29,6 +29,12 @@ class ApprovalOrder(OrderBody, frozen=True, forbid_unknown_fields=True):
     seconds: Annotated[float, Meta(gt=0)] | None = APPROVED_SECONDS
 
 
+class LearnOrder(OrderBody, frozen=True, forbid_unknown_fields=True):
+    """The body of an order to record a subsystem for so long; null ends the recording."""
+
+    seconds: Annotated[float, Meta(gt=0, le=86_400)] | None = None
+
+
 class PhaseOrder(OrderBody, frozen=True, forbid_unknown_fields=True):
     """The body of an order to enter a phase."""
 

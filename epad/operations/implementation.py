@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Protocol
 
 from epad import EpadError
@@ -28,6 +29,7 @@ from epad.operations.bodies import OrderBody
 from epad.operations.budget_changes import BudgetChangeError, UnknownScopeError
 from epad.operations.budgets import BudgetOrders
 from epad.operations.host_approvals import HostApprovals
+from epad.operations.learning import LearningError
 from epad.operations.protocol import (
     ConflictError,
     Peer,
@@ -70,6 +72,18 @@ class Reloads(Protocol):
         ...
 
 
+class Recordings(Protocol):
+    """Records subsystems; implemented by `epad.operations.learning.Learning`."""
+
+    async def begin(self, name: str, seconds: float, why: str) -> Path:
+        """Begin a recording, and return its path. Raises LearningError and a reload's errors."""
+        ...
+
+    async def end(self, name: str) -> None:
+        """End one. Raises LearningError."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class DaemonOperations:
     """Implements `epad.operations.protocol.Operations`."""
@@ -90,6 +104,7 @@ class DaemonOperations:
     begin_again: Callable[[], None]
     plan_recovery: Callable[[], Awaitable[Recovery]]
     host_approvals: HostApprovals
+    learning: Recordings
 
     def status(self) -> Status:
         return self.daemon_status.render()
@@ -207,6 +222,20 @@ class DaemonOperations:
             raise ConflictError(f"{name} is not paused; `epactl release {name}` ends a quarantine")
         self._note(Operation.RESUME, name, reason, by)
         return self._answer(name, await self._wait(self.controller.order(Resumed(name))))
+
+    async def learn(self, name: str, seconds: float | None, reason: str, by: str) -> Result:
+        self._check(name)
+        self._note(Operation.LEARN, name, reason, by)
+        try:
+            if seconds is None:
+                await self.learning.end(name)
+                return self._result([f"{name} runs as it is configured again"], name)
+            file = await self.learning.begin(name, seconds, f"{reason} ({by})")
+        except LearningError as error:
+            raise ConflictError(str(error)) from error
+        except EpadError as error:
+            return self._result([f"broken off: {error}"], name, failed=True)
+        return self._result([f"{name} runs without walls for {seconds:.0f} s, recorded in {file}"], name)
 
     async def confine_diff(self) -> PolicyChanges:
         try:

@@ -195,6 +195,13 @@ class Operation(StrEnum):
         "deny",
         "Refuse a subsystem the host that it asks for, for an hour.",
     )
+    LEARN = _order(
+        "learn",
+        f"{_SUBSYSTEM}/learn",
+        "confine learn",
+        "Record a subsystem without walls, and print the smallest policy that it needs.",
+        "LearnOrder",
+    )
     MODEL_CALL = ("model_call", Risk.CHARGED, "", "", "Call a model through the gateway.", "", "", ())
 
     def __new__(cls, name: str, *row: object) -> Operation:  # noqa: PYI034 - Self is of typing, which is slow to load

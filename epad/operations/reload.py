@@ -21,6 +21,7 @@ from epad.storage.event_log import EventKind, EventLog
 # Of the whole: what every decision and every reservation looks up anew.
 LIVE_TABLES = frozenset({
     "policy", "hysteresis", "containment", "budgets", "groups", "upstreams", "prices", "metrics", "web", "confine",
+    "secrets",
 })  # fmt: skip
 # Of a subsystem: what its process is given when it starts.
 STARTING = frozenset({"command", "environment", "working_directory", "notifies"})
@@ -177,14 +178,15 @@ class Reloader:
         """Return the configuration in force."""
         return self._config
 
-    async def adopt(self, change: Callable[[Config], Config]) -> list[str]:
-        """Apply a change that is in no file.
+    async def adopt(self, change: Callable[[Config], Config], why: str = "") -> list[str]:
+        """Apply a change that is in no file; `why` is recorded with what it changes in policies.
 
         Raises SupervisorError, DatabaseError, LedgerError, and the change's own errors.
         """
         async with self._lock:
             changes = self._changes_to(change(self._config))
             await self._bring(changes)
+            self._tell_of_policies(changes.policies, why)
             return changes.sentences()
 
     async def policy_changes(self) -> tuple[PolicyChange, ...]:

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from epad import __version__
 from epad.answers import status as answer
+from epad.configuration.confining import confine_of
 from epad.configuration.directories import Directories
 from epad.configuration.embedded_default import NOTICE
 from epad.configuration.schema import Config
@@ -70,7 +71,7 @@ class DaemonStatus:
     footprints: Callable[[], Mapping[str, Footprint]] = dict
     newest_checkpoint: Callable[[], NewestCheckpoint | None] = lambda: None
     shut: Callable[[], str] = str
-    confinement: Callable[[str], Confinement] = lambda _: Confinement("open")
+    confinement: Callable[[str], Confinement | None] = lambda _: None
     engine: str = ""
     gateway_url: str = ""
     metrics_url: str = ""
@@ -185,11 +186,25 @@ class DaemonStatus:
             "confine": self._confinement(snapshot),
         }
 
-    def _confinement(self, snapshot: SubsystemSnapshot) -> answer.Confinement | None:
-        """Say how its process is confined; None if it is none of ours."""
+    def confinements(self) -> dict[str, Confinement]:
+        """Say of each subsystem with a process of ours how that is confined."""
+        found = {snapshot.name: self._confined(snapshot) for snapshot in self.snapshots()}
+        return {name: confined for name, confined in found.items() if confined is not None}
+
+    def _confined(self, snapshot: SubsystemSnapshot) -> Confinement | None:
+        """Say how its process is confined, or will be when it is started; None if it is none of ours."""
         if snapshot.kind != "process" or snapshot.name not in self.config.subsystems:
             return None
-        found = self.confinement(snapshot.name)
+        cell = self.confinement(snapshot.name)
+        if cell is not None:
+            return cell
+        # What runs without a cell has no walls, whatever is configured by now.
+        return Confinement("open" if snapshot.pid else confine_of(snapshot.name, self.config).profile)
+
+    def _confinement(self, snapshot: SubsystemSnapshot) -> answer.Confinement | None:
+        found = self._confined(snapshot)
+        if found is None:
+            return None
         return {"profile": found.profile, "missing": dict(found.missing), "trouble": found.trouble}
 
     def _footprint(self, name: str) -> answer.Footprint:

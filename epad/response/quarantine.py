@@ -45,8 +45,26 @@ class CellDoors(Protocol):
         ...
 
 
+class CellStarts(CellDoors, Protocol):
+    """Chooses what policy a confined subsystem is started under."""
+
+    def fall_back(self, subsystem: str) -> str:
+        """Start it under its last good policy; say what is suspect of the configured one, empty if nothing is."""
+        ...
+
+    def take_back(self, subsystem: str) -> None:
+        """Start it under the configured policy."""
+        ...
+
+
 class NoCellDoors:
     """For a daemon that confines nothing."""
+
+    def fall_back(self, subsystem: str) -> str:
+        del subsystem
+        return ""
+
+    def take_back(self, subsystem: str) -> None: ...
 
     async def shut(self, subsystem: str) -> str:
         del subsystem

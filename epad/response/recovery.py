@@ -12,7 +12,7 @@ from epad.copying.errors import CheckpointError
 from epad.gateway.access import Access
 from epad.ledger.errors import LedgerError
 from epad.ledger.repair import RepairOutcome
-from epad.response.quarantine import CellDoors, HoldOf, NoCellDoors, open_door, process_in_words
+from epad.response.quarantine import CellStarts, HoldOf, NoCellDoors, open_door, process_in_words
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.supervisor import Supervisor
 from statemachine.containment import Rung
@@ -31,7 +31,7 @@ class Recovery:
         hold_of: HoldOf,
         repair_ledger: RepairLedger,
         checkpoints: Path,
-        cells: CellDoors | None = None,
+        cells: CellStarts | None = None,
     ) -> None:
         self._access = access
         self._supervisor = supervisor
@@ -43,23 +43,31 @@ class Recovery:
     async def restart(self, step: Step, operation: Operation) -> str:
         """Do a `restart` step: stop the tree, start it fresh, open the gateway to it.
 
-        A person's order forgives every failure before it; a recovery's restart is a trial.
+        A person's order forgives every failure before it, and starts what is confined as it is configured. A recovery's
+        restart is a trial, under the policy of the last good run.
 
         A subsystem that has come under a hold since this step was decided is left alone: the hold is newer.
         """
         name = step.target
         if (held := self._hold_of(name)).rung is not Rung.OPEN:
             return f"not restarted: {held.reason}"
+        is_trial = operation.lane is Lane.PHASE
+        if is_trial:
+            suspect = self._cells.fall_back(name)
+        else:
+            suspect = ""
+            self._cells.take_back(name)
         try:
             if any(s.pid for s in self._supervisor.snapshots() if s.name == name):
                 await self._supervisor.hold(name, Rung.OPEN, "")  # what is stopped would be started twice
-            await self._supervisor.restart(name, trial=operation.lane is Lane.PHASE)
+            await self._supervisor.restart(name, trial=is_trial)
             held = self._hold_of(name)
             await self._supervisor.hold(name, held.rung, held.reason, paused=held.paused)
         except SupervisorError as error:
             raise StepFailedError(str(error)) from error
         door = await open_door(self._access, name, self._hold_of(name), self._cells)
-        return f"restarted; {process_in_words(self._supervisor, name)}; {door}"
+        said = ("restarted", suspect, process_in_words(self._supervisor, name), door)
+        return "; ".join(filter(None, said))
 
     async def repair_ledger(self, _: Step, __: Operation) -> str:
         """Do a `repair_ledger` step: damaged rows from copies the chain vouches for, verified ones first."""

@@ -17,7 +17,7 @@ from epad.metrics.registry import Metrics
 from epad.response.datastore import DatastoreRestore
 from epad.response.last_resort import Lent, Rescue
 from epad.response.preservation import NewestCheckpoint, Preservation, Safeguards
-from epad.response.quarantine import CellDoors, Containment, HoldOf
+from epad.response.quarantine import CellStarts, Containment, HoldOf
 from epad.response.recovery import Recovery
 from epad.response.release_vram import Measure
 from epad.response.release_vram_step import VramReleaseStep, make_vram_release
@@ -35,7 +35,7 @@ class Hands:
     """Gives responses their parts of the daemon."""
 
     access: Access
-    cells: CellDoors
+    cells: CellStarts
     supervisor: Supervisor
     integrity: Integrity
     upstreams: Upstreams

@@ -9,6 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from epad.runtime import oom_protection
 from epad.supervisor.errors import ProcessGoneError
 from epad.supervisor.stamp import bears, read_stamp
 
@@ -92,14 +93,8 @@ class ProcessTable:
         self._stamps: dict[tuple[int, int], int] = {}
 
     def forgo_oom_protection(self, pid: int) -> None:
-        """Let the kernel take this process when memory runs out, though the daemon itself is protected.
-
-        A child inherits the daemon's OOMScoreAdjust=-900. Raising a score needs no privilege.
-        """
-        with suppress(OSError):  # it has ended already, or there is no such file here
-            score = Path(self._proc, str(pid), "oom_score_adj")
-            if int(score.read_text()) < 0:
-                score.write_text("0")
+        """Let the kernel take this process when memory runs out, though the daemon itself is protected."""
+        oom_protection.forgo(pid, Path(self._proc))
 
     def stat(self, pid: int) -> ProcessStat | None:
         """Look at one process; None if there is none."""

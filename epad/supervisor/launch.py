@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -66,6 +67,14 @@ def named(environment: Mapping[str, str], patterns: Sequence[str]) -> dict[str, 
 def marks(directories: Directories, subsystem: str) -> dict[str, str]:
     """Return the variables by which a process, wherever it has moved to, is known to be this subsystem's."""
     return {STATE_MARK: str(directories.state), SUBSYSTEM_MARK: subsystem}
+
+
+def give(directories: Directories, subsystem: str, uid: int, gid: int | None) -> None:
+    """Make a subsystem's own directories another user's, whom a root daemon has it run as. Raises OSError."""
+    own = (directories.work(subsystem), directories.notify_directory(subsystem))
+    for path in (*own, directories.notify_socket(subsystem)):
+        if path.exists():
+            os.chown(path, uid, -1 if gid is None else gid, follow_symlinks=False)
 
 
 def launch(name: str, spec: SubsystemConfig, room: Room, extra: Mapping[str, str], instance: str) -> Launch:

@@ -127,6 +127,11 @@ class NotifySocket:
             self._path.unlink(missing_ok=True)
             datagrams.bind(str(self._path))
             self._path.chmod(0o600)
+            directory = self._path.parent.stat()
+            if (
+                directory.st_uid != os.geteuid()
+            ):  # it was given to the user whom a root daemon has the child run as
+                os.chown(self._path, directory.st_uid, directory.st_gid)
             self._inode = self._path.stat().st_ino
         except OSError as error:
             datagrams.close()

@@ -64,7 +64,6 @@ def build(
 
 def _enter(plan: CellPlan, report: Report) -> tuple[frozenset[Wall], list[socket.socket]]:
     """Go where the cell is to be; return the namespaces that there are, and the listeners made inside."""
-    _forgo_oom_protection()
     if plan.group:
         _join(plan.group)
     if plan.user_namespace:
@@ -96,13 +95,6 @@ def _refuse(reason: str) -> Callable[[], None]:
         raise OSError(1, f"no user namespace: {reason}")
 
     return fail
-
-
-def _forgo_oom_protection() -> None:
-    """Let the kernel take what is in the cell when memory runs out, though the daemon is protected. Raises OSError."""
-    with open("/proc/self/oom_score_adj", "r+", encoding="utf-8") as file:
-        if int(file.read()) < 0:
-            file.write("0")
 
 
 def _join(group: str) -> None:

@@ -24,11 +24,12 @@ from typing import Final, Protocol
 
 from runners.egress import plain, socks
 from runners.egress.first_bytes import check_first_bytes
-from runners.egress.messages import Event, EventKind, Limits
+from runners.egress.messages import Event, EventKind, Limits, Secret
 from runners.egress.network import Streams
+from runners.egress.placeholders import filled, is_bound
 from runners.egress.refusal import RefusedError, Why
-from runners.egress.request_head import Target
-from runners.egress.rules import HostRule
+from runners.egress.request_head import HTTP_PORT, Target
+from runners.egress.rules import HTTPS_PORT, HostRule
 from runners.egress.tunnel import Tunnel
 from runners.egress.wanted import Wanted, hear
 
@@ -42,17 +43,22 @@ class Behind(Protocol):
     """Defines what a connection needs of the door that it came in by."""
 
     limits: Limits
+    secrets: tuple[Secret, ...]
 
     async def rule_for(self, connection: Connection, target: Target) -> HostRule:
         """Return the rule by which a target may be reached. Raises RefusedError."""
         ...
 
-    async def connect(self, target: Target, rule: HostRule) -> tuple[str, Streams]:
-        """Reach a target by its rule. Raises RefusedError."""
+    async def connect(self, target: Target, rule: HostRule, *, tls: bool) -> tuple[str, Streams]:
+        """Reach a target by its rule; over TLS that is spoken here, if so. Raises RefusedError."""
         ...
 
     def report(self, event: Event) -> None:
         """Report something to the daemon."""
+        ...
+
+    async def hold_back(self) -> None:
+        """Let a refusal wait if there are too many."""
         ...
 
 
@@ -74,7 +80,7 @@ class Connection:
         try:
             wanted = await self._hear()
             rule = await self._door.rule_for(self, wanted.target)
-            address, self._server = await self._door.connect(wanted.target, rule)
+            address, self._server = await self._door.connect(wanted.target, rule, tls=wanted.over_tls)
             self._said = replace(self._said, address=address)
             first = await self._first_bytes(wanted, rule)
             tunnel = self._tunnel = Tunnel(self._client, self._server)
@@ -116,9 +122,20 @@ class Connection:
             raise RefusedError(Why.TOO_SLOW, f"no request came within {seconds:g} s") from None
         except asyncio.IncompleteReadError:
             raise ConnectionResetError from None
+        if wanted.head is not None:
+            wanted = self._with_secrets(wanted, wanted.head)
         target = wanted.target
         self._said = replace(self._said, how=wanted.how, host=target.host, port=target.port)
         return wanted
+
+    def _with_secrets(self, wanted: Wanted, head: bytes) -> Wanted:
+        """Fill a plain request's placeholders; to the host of a secret it goes over TLS. Raises RefusedError."""
+        host, secrets = wanted.target.host, self._door.secrets
+        self._said = replace(self._said, how=wanted.how, host=host, port=wanted.target.port)
+        head = filled(head, secrets, host)
+        if wanted.target.port != HTTP_PORT or not is_bound(secrets, host):
+            return replace(wanted, head=head)
+        return replace(wanted, head=head, target=Target(host, HTTPS_PORT), over_tls=True)
 
     async def _first_bytes(self, wanted: Wanted, rule: HostRule) -> bytes:
         """Return the bytes to send first: a checked hello, or the head of a plain request. Raises RefusedError."""
@@ -172,6 +189,7 @@ class Connection:
         if refused.address:
             self._said = replace(self._said, address=refused.address)
         self.report(EventKind.REFUSED)
+        await self._door.hold_back()
         reader, writer = self._client
         with contextlib.suppress(OSError, TimeoutError):
             writer.write(self._refusal(refused))

@@ -19,6 +19,9 @@ from runners.egress.rules import HostRule, address_of, first_match, parse
 from runners.egress.way import Ways
 
 _NO_ROOM_SECONDS: Final = 0.1
+_REFUSALS_A_SECOND: Final = 20
+"""Answered at once; with more, a door refuses as many a second as it serves at once, and no more."""
+_HELD_BACK_SECONDS: Final = 1.0
 _HUNG_UP_SECONDS: Final = 1.0
 """How often a connection that waits for a person is asked if its client is still there."""
 _numbers = itertools.count(1)
@@ -38,12 +41,24 @@ class Door:
         self._tasks: set[asyncio.Task[None]] = set()
         self._connections: dict[int, Connection] = {}
         self._questions: dict[int, asyncio.Future[Decide]] = {}
+        self._refusing_since = float("-inf")
+        self._refusals = 0
         self.change(order)
 
     def change(self, order: OpenDoor) -> None:
         """Obey these rules from now on; what is open stays. Raises RuleError."""
         self._rules = tuple(map(parse, order.rules))
         self._asks = order.ask
+        self.secrets = order.secrets
+
+    async def hold_back(self) -> None:
+        """Let a refusal wait for a second if there were many in this one: each is told to the daemon."""
+        now = asyncio.get_running_loop().time()
+        if now - self._refusing_since >= 1.0:
+            self._refusing_since, self._refusals = now, 0
+        self._refusals += 1
+        if self._refusals > _REFUSALS_A_SECOND:
+            await asyncio.sleep(_HELD_BACK_SECONDS)
 
     def report(self, event: Event) -> None:
         """Report something of this door."""
@@ -96,9 +111,9 @@ class Door:
             raise RefusedError(Why(decided.why or Why.DENIED), decided.words or f"{target} was denied")
         return HostRule(target.host, port=target.port)
 
-    async def connect(self, target: Target, rule: HostRule) -> tuple[str, Streams]:
+    async def connect(self, target: Target, rule: HostRule, *, tls: bool) -> tuple[str, Streams]:
         """Reach a target by its rule. Raises RefusedError."""
-        return await self._ways.connect(target, rule)
+        return await self._ways.connect(target, rule, tls=tls)
 
     def decide(self, decided: Decide) -> bool:
         """Let a connection that waits for a person go on, or not; False if it is none of this door's."""

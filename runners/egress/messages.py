@@ -32,6 +32,15 @@ class Limits:
 
 
 @dataclass(frozen=True, slots=True)
+class Secret:
+    """Holds a secret, and the hosts that it may be sent to."""
+
+    name: str
+    hosts: tuple[str, ...]
+    value: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class OpenDoor:
     """Orders a door to be opened for a subsystem, or its rules to be changed if it is open. `rules` are texts."""
 
@@ -39,6 +48,7 @@ class OpenDoor:
     rules: tuple[str, ...]
     ask: bool = False
     limits: Limits = field(default_factory=Limits)
+    secrets: tuple[Secret, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +123,10 @@ def read_order(message: bytes) -> Order:
     match values.pop("order"):
         case "open":
             limits = Limits(**values.pop("limits"))
-            return OpenDoor(rules=tuple(values.pop("rules")), limits=limits, **values)
+            secrets = tuple(
+                Secret(one["name"], tuple(one["hosts"]), one["value"]) for one in values.pop("secrets")
+            )
+            return OpenDoor(rules=tuple(values.pop("rules")), limits=limits, secrets=secrets, **values)
         case "close":
             return CloseDoor(**values)
         case "decide":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
@@ -28,8 +29,8 @@ class Network(Protocol):
         """Tell if an address is one of this machine."""
         ...
 
-    async def connect(self, address: str, port: int) -> Streams:
-        """Connect to an address. Raises OSError."""
+    async def connect(self, address: str, port: int, tls_name: str = "") -> Streams:
+        """Connect to an address; over TLS, if the server is to prove that it has a name. Raises OSError."""
         ...
 
 
@@ -37,6 +38,7 @@ class SystemNetwork:
     """The network of this machine."""
 
     def __init__(self) -> None:
+        self._tls: ssl.SSLContext | None = None
         self._threads = ThreadPoolExecutor(_LOOK_UPS_AT_ONCE, thread_name_prefix="look-up")
 
     async def look_up(self, host: str) -> Sequence[str]:
@@ -53,25 +55,31 @@ class SystemNetwork:
             return bool(datagrams.getsockname()[0] == address)
         return False
 
-    async def connect(self, address: str, port: int) -> Streams:
-        """Connect over TCP."""
+    async def connect(self, address: str, port: int, tls_name: str = "") -> Streams:
+        """Connect over TCP, and over TLS on top of it."""
         family = socket.AF_INET6 if ":" in address else socket.AF_INET
         connecting = socket.socket(family, socket.SOCK_STREAM)
         try:
             connecting.setblocking(False)
             await asyncio.get_running_loop().sock_connect(connecting, (address, port))
-            return await streams_of(connecting)
+            if tls_name and self._tls is None:
+                self._tls = ssl.create_default_context()
+            return await streams_of(connecting, self._tls if tls_name else None, tls_name)
         except BaseException:
             connecting.close()
             raise
 
 
-async def streams_of(connected: socket.socket) -> Streams:
-    """Return the streams of a connected socket."""
+async def streams_of(
+    connected: socket.socket, tls: ssl.SSLContext | None = None, tls_name: str = ""
+) -> Streams:
+    """Return the streams of a connected socket. Raises OSError where TLS fails."""
     connected.setblocking(False)
     with contextlib.suppress(OSError):  # a Unix socket has no such option
         connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return await asyncio.open_connection(sock=connected, limit=BUFFER_BYTES)
+    return await asyncio.open_connection(
+        sock=connected, limit=BUFFER_BYTES, ssl=tls, server_hostname=tls_name if tls is not None else None
+    )
 
 
 def _addresses(host: str) -> list[str]:

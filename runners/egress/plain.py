@@ -98,9 +98,9 @@ async def carry(tunnel: Tunnel, body: AsyncIterator[bytes], server: Streams, *, 
     answering = asyncio.create_task(_answer(tunnel, server, is_head=is_head))
     try:
         await asyncio.wait({sending, answering}, return_when=asyncio.FIRST_COMPLETED)
-        if not answering.done():
-            await sending
-        await answering
+        if sending.done() and isinstance(error := sending.exception(), RefusedError):
+            raise error
+        await answering  # also of a server that takes no more of the body: it says why
     finally:
         for task in (sending, answering):
             task.cancel()

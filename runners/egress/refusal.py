@@ -24,6 +24,7 @@ class Why(StrEnum):
     TOO_SLOW = "too_slow"
     TOO_LARGE = "too_large"
     NOT_OFFERED = "not_offered"
+    PLACEHOLDER = "placeholder"
     DENIED = "denied"
     UNANSWERED = "unanswered"
     TOO_MANY_QUESTIONS = "too_many_questions"

@@ -21,6 +21,7 @@ class Wanted:
     """Holds what a client wants. `head` is that of a plain request as it goes on; None for a tunnel.
 
     `body_length` is None for a body in chunks. `is_head`: it asks for the head of an answer alone.
+    `over_tls`: the plain request goes out over TLS that is spoken here.
     """
 
     how: str
@@ -28,6 +29,7 @@ class Wanted:
     head: bytes | None = None
     body_length: int | None = 0
     is_head: bool = False
+    over_tls: bool = False
 
 
 async def hear(client: Streams) -> Wanted:

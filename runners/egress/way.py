@@ -25,12 +25,12 @@ class Ways:
         self._dial_seconds = dial_seconds
         self._look_ups = asyncio.Semaphore(_LOOK_UPS_AT_ONCE)
 
-    async def connect(self, target: Target, rule: HostRule) -> tuple[str, Streams]:
+    async def connect(self, target: Target, rule: HostRule, *, tls: bool = False) -> tuple[str, Streams]:
         """Return the address that was reached, and the connection to it. Raises RefusedError."""
         try:
             async with asyncio.timeout(self._dial_seconds):
                 addresses = [rule.pinned] if rule.pinned else await self._public_addresses(target)
-                return await self._dial(target, addresses)
+                return await self._dial(target, addresses, target.host if tls else "")
         except TimeoutError:
             words = f"{target} was not reached within {self._dial_seconds:g} s"
             raise RefusedError(Why.UNREACHABLE, words) from None
@@ -62,7 +62,7 @@ class Ways:
         if not asked.cancelled():
             asked.exception()  # its reader may have given up
 
-    async def _dial(self, target: Target, addresses: Sequence[str]) -> tuple[str, Streams]:
+    async def _dial(self, target: Target, addresses: Sequence[str], tls_name: str) -> tuple[str, Streams]:
         """Try the addresses in their order, each for its share of the time that is left."""
         deadline = asyncio.get_running_loop().time() + self._dial_seconds
         trouble = ""
@@ -70,7 +70,7 @@ class Ways:
             share = (deadline - asyncio.get_running_loop().time()) / (len(addresses) - number)
             try:
                 async with asyncio.timeout(share):
-                    return address, await self._network.connect(address, target.port)
+                    return address, await self._network.connect(address, target.port, tls_name)
             except TimeoutError:
                 trouble = trouble or "no answer"
             except OSError as error:

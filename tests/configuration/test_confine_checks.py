@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from epad.configuration.confine_schema import ConfineConfig
 from epad.configuration.load import ConfigError, load
+from epad.configuration.vain_values import vain_check
 
 AGENT = '[subsystems.agent]\ncommand = ["true"]\n'
 CONFINED = AGENT + "[subsystems.agent.confine]\n"
@@ -33,6 +35,12 @@ def problems(directory: Path, text: str) -> list[str]:
         (CONFINED + 'never = ["../a"]\n', "confine.never", "below the workspace"),
         (CONFINED + 'hosts = ["a.example/b"]\n', "confine.hosts", "write a name"),
         (CONFINED + 'profile = "sealed"\nhosts = ["a.example"]\n', "confine.hosts", "take it out"),
+        (CONFINED + 'workspace = "/"\n', "confine.workspace", "the whole machine"),
+        (CONFINED + 'hosts = ["*.org"]\n', "confine.hosts", "*.example.org"),
+        (CONFINED + 'hosts = ["x.org", "x.org=10.0.0.5"]\n', "confine.hosts", "take one of them out"),
+        (CONFINED + 'hots = ["x.org"]\n', "confine.hots", "did you mean hosts?"),
+        ('[confine]\ndefault = "sealed"\n', "confine.default", "workspace"),
+        (AGENT + 'confine = "workspace"\n', "agent.confine", "this is a table"),
         (SERVER + 'served_by = "agent"\n' + CONFINED, "upstreams.mine.url", "unix: socket in its workspace"),
         (SERVER + AGENT + 'serves = "mine"\nconfine = {}\n', "upstreams.mine.url", "unix: socket"),
         (AGENT + 'health = { tcp = "127.0.0.1:9" }\nconfine = {}\n', "health.tcp", "health.command"),
@@ -66,3 +74,27 @@ def test_what_is_right_is_let_be(tmp_path: Path) -> None:
     assert problems(tmp_path, CONFINED + f'workspace = "{tmp_path}"\n' + table) == []
     server = SERVER.replace("http://127.0.0.1:9", f"unix:{tmp_path}/sock") + 'served_by = "agent"\n'
     assert problems(tmp_path, server + CONFINED) == []
+
+
+def test_an_empty_table_is_a_workspace(tmp_path: Path) -> None:
+    """With all walls; two files make one table, key by key."""
+    first, more = tmp_path / "epad.toml", tmp_path / "more.toml"
+    first.write_text(CONFINED)
+    more.write_text('[subsystems.agent.confine]\nhosts = ["x.org"]')
+    assert load(first).subsystems["agent"].confine == ConfineConfig(profile="workspace", require="all")
+    assert load(first, more).subsystems["agent"].confine == ConfineConfig(hosts=("x.org",))
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('profile = "open"\nhosts = ["x.org"]', "hosts"),
+        ('profile = "open"\nrequire = "best"', "require"),
+        ('profile = "sealed"\nask = true', "ask"),
+        ('profile = "gateway-only"\nread = ["/srv"]', "read"),
+    ],
+)
+def test_a_key_that_its_profile_has_no_use_for_is_named(tmp_path: Path, text: str, key: str) -> None:
+    """Nothing is wrong with it, but that its writer believes in something else."""
+    (tmp_path / "epad.toml").write_text(CONFINED + text)
+    assert [one.key[-1] for one in vain_check(load(tmp_path / "epad.toml"))] == [key]

@@ -181,7 +181,9 @@ async def test_doors_that_cannot_be_made_anew_stay_closed_and_are_told(world: Ce
     later = world.another()
     await later.adopt("agent", pid)
     assert later.has("agent")
-    assert "could not be made anew: setns" in later.confinement("agent").trouble
+    told = later.confinement("agent")
+    assert told is not None
+    assert "could not be made anew: setns" in told.trouble
 
 
 async def test_the_doors_of_a_cell_that_ended_are_gone(world: CellWorld) -> None:

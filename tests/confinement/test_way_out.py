@@ -199,6 +199,7 @@ async def test_who_hangs_up_asks_no_more(world: WayOutWorld) -> None:
     client.writer.close()
     await until(lambda: not list(world.approvals.open()))
     assert world.approvals.all()[0].state is State.WITHDRAWN
+    assert (await world.events.one(EventKind.EGRESS_DECIDED))["answer"] == "withdrawn"
 
 
 async def test_a_held_subsystem_is_denied_what_it_asks(world: WayOutWorld) -> None:

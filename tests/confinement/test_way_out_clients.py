@@ -22,9 +22,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from fake_internet import OTHER, PUBLIC, OpenedDoor, internet, opened
 from patience import PATIENCE_SECONDS
 
-from runners.egress.messages import EventKind
+from runners.egress.messages import EventKind, Secret
 
 HOST = "a.example"
+SECRET_HOST = "secret.example"
+RULES = (HOST, f"{HOST}:80", "plain.example:80", SECRET_HOST)
+SECRETS = (Secret("token", (SECRET_HOST,), "s3cr3t"),)
 HELLO = "hello from the server"
 URLLIB = "import sys, urllib.request as r; print(r.urlopen(sys.argv[1]).read().decode())"
 REQUESTS = (
@@ -32,39 +35,18 @@ REQUESTS = (
 )
 
 
-@dataclass(frozen=True)
-class World:
-    """A web site by TLS and without, the door to it, and a cell's environment."""
-
-    site: Path
-    door: OpenedDoor
-    environment: dict[str, str]
-
-    async def run(self, *command: str, place: Path | None = None) -> tuple[int, str]:
-        """Run a program as in a cell; return its status and all that it printed."""
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            env=self.environment,
-            cwd=place or self.site,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-        )
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            output, _ = await process.communicate()
-        return int(process.returncode or 0), output.decode()
-
-
 class Site:
     """Serves the files of a directory."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self.heads: list[str] = []
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         try:
             while True:
                 head = await reader.readuntil(b"\r\n\r\n")
+                self.heads.append(head.decode("latin-1"))
                 name = head.split(b" ")[1].decode().partition("?")[0].strip("/")
                 found = self._directory / name
                 found = found / "index.html" if found.is_dir() else found
@@ -81,6 +63,30 @@ class Site:
             pass
         finally:
             writer.close()
+
+
+@dataclass(frozen=True)
+class World:
+    """A web site by TLS and without, the door to it, and a cell's environment."""
+
+    site: Path
+    served: Site
+    door: OpenedDoor
+    environment: dict[str, str]
+
+    async def run(self, *command: str, place: Path | None = None) -> tuple[int, str]:
+        """Run a program as in a cell; return its status and all that it printed."""
+        process = await asyncio.create_subprocess_exec(
+            *command,
+            env=self.environment,
+            cwd=place or self.site,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            output, _ = await process.communicate()
+        return int(process.returncode or 0), output.decode()
 
 
 def certificate(place: Path, *hosts: str) -> ssl.SSLContext:
@@ -137,13 +143,21 @@ async def a_world(directory: Path) -> AsyncIterator[World]:
     site = directory / "site"
     site.mkdir()
     (site / "hello").write_text(HELLO)
-    tls = certificate(directory / "pem", HOST, "b.example")
-    async with internet() as net, opened(net, HOST, f"{HOST}:80") as door:
-        for host, address in ((HOST, PUBLIC), ("b.example", OTHER)):
+    tls = certificate(directory / "pem", HOST, "b.example", SECRET_HOST)
+    served = Site(site)
+    async with internet() as net, opened(net, *RULES, secrets=SECRETS) as door:
+        net.trusted = ssl.create_default_context(cafile=str(directory / "pem"))
+        for host, address in (
+            (HOST, PUBLIC),
+            ("b.example", OTHER),
+            ("plain.example", OTHER),
+            (SECRET_HOST, PUBLIC),
+        ):
             net.name(host, [address])
-            await net.serve(address, 443, Site(site).serve, tls)
-            await net.serve(address, 80, Site(site).serve)
-        yield World(site, door, environment(door.port, directory / "pem", directory))
+        for address in (PUBLIC, OTHER):
+            await net.serve(address, 443, served.serve, tls)
+            await net.serve(address, 80, served.serve)
+        yield World(site, served, door, environment(door.port, directory / "pem", directory))
 
 
 @pytest.fixture
@@ -158,6 +172,30 @@ def needs(program: str) -> str:
     if path is None:
         pytest.skip(f"no {program} here")
     return path
+
+
+async def test_a_secret_is_filled_in_on_the_way(world: World) -> None:
+    """The program has its placeholder; the request goes out over TLS, to the host that the secret is for."""
+    needs("curl")
+    bearer, url = "Authorization: Bearer {{secret:token}}", f"http://{SECRET_HOST}/hello"
+    assert await world.run(*CURL, "-H", bearer, url) == (0, HELLO)
+    assert "authorization: Bearer s3cr3t\r\n" in world.served.heads[-1]
+    assert world.door.of(EventKind.OPENED)[-1].port == 443
+    assert await world.run(*CURL, "-u", "me:{{secret:token}}", url) == (0, HELLO)
+    assert "authorization: Basic bWU6czNjcjN0\r\n" in world.served.heads[-1]
+
+
+async def test_a_secret_goes_nowhere_else(world: World) -> None:
+    """Neither to another host, nor into a URL."""
+    needs("curl")
+    seen = len(world.served.heads)
+    status, output = await world.run(
+        *CURL, "-H", "Authorization: Bearer {{secret:token}}", "http://plain.example/hello"
+    )
+    assert (status, "the secret token is not for plain.example" in output) == (22, True)
+    status, output = await world.run(*CURL, "--globoff", f"http://{SECRET_HOST}/{{{{secret:token}}}}")
+    assert (status, "never into a URL" in output) == (22, True)
+    assert len(world.served.heads) == seen
 
 
 CURL = ("curl", "--silent", "--show-error", "--fail-with-body")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import sys
 import threading
 import time
@@ -144,6 +145,22 @@ def test_a_confined_agent_goes_out_to_the_hosts_that_are_named_until_it_is_quara
         assert "subsystem.escaped" not in house.log.read_text()
 
 
+def test_a_person_lets_a_confined_agent_reach_a_host_that_it_asks_for() -> None:
+    """The question names the program; once it is approved, the host is looked up, and found to be none."""
+    with installation(QUICK + agent("agent", path="http://nowhere.invalid/") + "ask = true\n") as house:
+        house.start()
+        house.wait(lambda: house.events("egress.asked"), "the question")
+        [question] = json.loads(house.ctl("approvals", "--json").stdout)["questions"]
+        assert (question["host"], question["port"], question["state"]) == ("nowhere.invalid", 80, "open")
+        assert question["program"].startswith(sys.executable)
+        assert words(house, "agent") == []
+        assert house.ctl("approve", str(question["number"]), "--for", "1h").returncode == 0
+        house.wait(lambda: words(house, "agent")[-2:] == ["502", "502"], "it to pass, and find nobody")
+        assert house.events("egress.decided")[0]["fields"]["answer"] == "allowed"
+        assert len(house.events("egress.asked")) == 1
+        assert house.stop() == 0
+
+
 def test_a_confined_child_is_heard_printed_and_judged_as_any_other() -> None:
     """READY and a status line by its notify socket, its output in its log, the signal that ended it in the status."""
     source = (
@@ -163,6 +180,10 @@ def test_a_confined_child_is_heard_printed_and_judged_as_any_other() -> None:
         (house.state / "subsystems/child/go").unlink()
         house.wait_exits(1)
         assert house.events("subsystem.exited")[0]["fields"]["status"] == "signal SIGSEGV"
+
+
+def owner(pid: int) -> int:
+    return Path(f"/proc/{pid}").stat().st_uid
 
 
 MANY = tuple(f"agent{number}" for number in range(4))
@@ -203,19 +224,24 @@ def test_confined_children_outlive_the_daemon_and_pass_nothing_meanwhile(way: st
         assert house.children() == {}
 
 
-def test_the_next_daemon_hears_a_confined_child_as_the_one_before_did() -> None:
-    """Its notify socket is another one, in the directory that the cell shows."""
+@pytest.mark.parametrize("user", ["", "12345"])
+def test_the_next_daemon_hears_a_confined_child_as_the_one_before_did(user: str) -> None:
+    """Its notify socket is another one, in the directory that the cell shows; another user's child writes to it too."""
+    if user and os.geteuid() != 0:
+        pytest.skip("only root can become somebody else")
     source = (
         "import os, socket, time; one = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM); number = 0\n"
         "while True:\n    number += 1; time.sleep(0.02)\n    try:\n"
         "        one.sendto(f'READY=1\\nSTATUS=round {number}'.encode(), os.environ['NOTIFY_SOCKET'])\n"
         "    except OSError: pass"
     )
-    table = f"notifies = true\ncommand = {json.dumps([sys.executable, '-S', '-c', source])}\n"
+    command = json.dumps([sys.executable, "-S", "-c", source])
+    table = f'notifies = true\nuser = "{user}"\ncommand = {command}\n'
     with installation(f"{QUICK}[subsystems.child]\n{table}[subsystems.child.confine]\n") as house:
         house.start()
         house.wait(lambda: "round" in house.subsystem("child")["status"], "its status")
         pid = house.subsystem("child")["pid"]
+        assert {owner(child) for child in house.children()} == {int(user) if user else os.geteuid()}
         house.kill()
         house.start()
         house.wait(lambda: "round" in house.subsystem("child")["status"], "its status")

@@ -37,6 +37,8 @@ LABELS = {"version", "phase", "source", "destination", "trigger", "probe", "subs
 LABELS |= {"datastore", "kind", "outcome", "code", "window", "state", "gpu"}
 # What the driver and the kernel name: cards, their errors (a few hundred numbers), and three resources.
 LABELS |= {"uuid", "vendor", "name", "xid", "resource"}
+# Of the way out: an answer of a person, a reason of its own, up or down.
+LABELS |= {"answer", "why", "direction"}
 
 
 @pytest.fixture

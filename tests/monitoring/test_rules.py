@@ -18,6 +18,7 @@ from installed import QUICK, Installation, installation
 from patience import PATIENCE_SECONDS
 from prometheus_client.parser import text_string_to_metric_families
 
+from epad.confinement.approvals import State
 from epad.control_loop.metrics import STEP_RESULTS
 from epad.control_loop.step import StepName
 from epad.daemon.metrics import FAMILIES
@@ -78,6 +79,7 @@ CLOSED = {
     "outcome": tuple(Outcome),
     "step": tuple(StepName),
     "result": STEP_RESULTS,
+    "answer": tuple(state for state in State if state is not State.OPEN),
 }
 LABELS = {
     "epad_tokens_total": ("subsystem", "kind"),
@@ -85,6 +87,8 @@ LABELS = {
     "epad_cost_microusd_total": ("subsystem",),
     "epad_subsystem_restarts_total": ("subsystem",),
     "epad_response_steps_total": ("step", "result"),
+    "epad_egress_questions_total": ("subsystem", "answer"),
+    "epad_egress_starts_total": (),
 }
 
 

@@ -46,7 +46,9 @@ class World:
 @pytest.fixture
 def world() -> World:
     world = World()
-    world.approvals.ask(SUBJECT, 7, "python3 agent.py")
+    question = world.approvals.ask(SUBJECT, 7)
+    assert question is not None
+    question.program = "python3 agent.py"
     return world
 
 

@@ -28,6 +28,7 @@ from epad.operations import implementation as module
 from epad.operations.budgets import BudgetOrders
 from epad.operations.host_approvals import HostApprovals
 from epad.operations.implementation import DaemonOperations
+from epad.operations.learning import LearningError
 from epad.operations.protocol import (
     ConflictError,
     Peer,
@@ -63,6 +64,7 @@ class Bench:
         self.reloaded: Exception | list[str] = ["added: c"]
         self.policies: tuple[PolicyChange, ...] = ()
         self.why = ""
+        self.recorded: tuple[str, float, str] | None = None
         self.orders = DaemonOperations(
             cast("DaemonStatus", self),
             cast("Controller", self),
@@ -80,6 +82,7 @@ class Bench:
             lambda: None,
             lambda: asyncio.sleep(0, cast("Recovery", {})),
             cast("HostApprovals", self),
+            self,
         )
 
     names = ("memory",)
@@ -95,6 +98,17 @@ class Bench:
 
     def deny(self, number: str, reason: str) -> str:
         return f"not {number}: {reason}"
+
+    async def begin(self, name: str, seconds: float, why: str) -> Path:
+        if self.recorded is not None:
+            raise LearningError(f"{name} is recorded already")
+        self.recorded = (name, seconds, why)
+        return Path("/state/recording")
+
+    async def end(self, name: str) -> None:
+        if self.recorded is None:
+            raise LearningError(f"{name} is not recorded")
+        self.recorded = None
 
     async def give_up(self, reason: str) -> str:
         """Nothing is missing."""
@@ -369,6 +383,23 @@ async def test_what_a_reload_would_change_in_policies_can_be_asked(bench: Bench)
     bench.reloaded = ConfigError([Problem(Origin(1, 8, "epad.toml"), "subsystems.b", "is 5")])
     with pytest.raises(ConflictError, match=r"epad\.toml:8"):
         await bench.orders.confine_diff()
+
+
+async def test_a_recording_is_begun_and_ended(bench: Bench) -> None:
+    """Once at a time, with a person's reason; only of what there is."""
+    assert (
+        "in /state/recording" in (await bench.orders.learn("chat", 60.0, "its policy", "uid 7"))["results"][0]
+    )
+    assert bench.recorded == ("chat", 60.0, "its policy (uid 7)")
+    with pytest.raises(ConflictError, match="already"):
+        await bench.orders.learn("chat", 60.0, "its policy", "uid 7")
+    assert (await bench.orders.learn("chat", None, "enough", "uid 7"))["results"] == [
+        "chat runs as it is configured again"
+    ]
+    with pytest.raises(ConflictError, match="not recorded"):
+        await bench.orders.learn("chat", None, "enough", "uid 7")
+    with pytest.raises(UnknownSubsystemError):
+        await bench.orders.learn("nobody", 60.0, "why", "uid 7")
 
 
 async def test_logs_are_a_process_own(bench: Bench, tmp_path: Path) -> None:

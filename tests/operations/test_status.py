@@ -13,13 +13,16 @@ import structlog
 from blank_answer import blank
 from epad_house import configured
 from epad_story import Story
+from msgspec import structs
 
 from epad import __version__
 from epad.answers import status
 from epad.answers.status import Subsystem
+from epad.configuration.confine_schema import ConfineConfig
 from epad.configuration.directories import Directories
 from epad.configuration.embedded_default import NOTICE
 from epad.configuration.schema import Config, SubsystemConfig, UpstreamConfig
+from epad.confinement.cells import Confinement
 from epad.ledger.integrity import LedgerStatus
 from epad.operations.status import DaemonStatus
 from epad.probing.loops import ProbeLoops
@@ -204,6 +207,18 @@ def test_a_subsystem_is_shown_with_what_it_does_and_has_used() -> None:
     assert chat["budget"] == {"tokens_per_minute": {"limit": 1_000, "used": 42}}
     assert chat["tokens"] == {"input": 30, "output": 12, "turns": 3}
     assert (chat["restarts"], chat["status"]) == (2, "exit 1")
+
+
+def test_a_process_is_shown_as_it_is_confined_and_not_as_it_is_configured() -> None:
+    """What runs without a cell is open, though a reload has confined it since; what does not run is as it will be."""
+    confined = {name: structs.replace(spec, confine=ConfineConfig()) for name, spec in SPECS.items()}
+    bench = Bench(configured(**confined))
+    model, chat = bench.daemon_status.render()["subsystems"]
+    assert model["confine"] == {"profile": "open", "missing": {}, "trouble": ""}
+    assert chat["confine"] == {"profile": "workspace", "missing": {}, "trouble": ""}
+    bench.daemon_status.confinement = lambda _: Confinement("sealed", {"files": "a"}, "closed")
+    model, _ = bench.daemon_status.render()["subsystems"]
+    assert model["confine"] == {"profile": "sealed", "missing": {"files": "a"}, "trouble": "closed"}
 
 
 def test_memory_and_cpu_are_shown_where_they_are_known() -> None:

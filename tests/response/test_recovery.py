@@ -41,7 +41,23 @@ class Bench:
         self.outcome = RepairOutcome()
         self.wanted = Hold(Rung.OPEN)
         supervisor = cast("Supervisor", self)
-        self.recovery = Recovery(self.access, supervisor, lambda _: self.wanted, self.repair, checkpoints)
+        self.policies: list[str] = []
+        self.recovery = Recovery(
+            self.access, supervisor, lambda _: self.wanted, self.repair, checkpoints, self
+        )
+
+    def fall_back(self, subsystem: str) -> str:
+        self.policies.append("last good")
+        return "under the policy of its last good run"
+
+    def take_back(self, subsystem: str) -> None:
+        self.policies.append("configured")
+
+    async def shut(self, subsystem: str) -> str:
+        raise AssertionError("a restart shuts no door")
+
+    async def open(self, subsystem: str) -> str:
+        return ""
 
     async def hold(self, name: str, rung: Rung, reason: str, *, paused: bool = False) -> None:
         self.asked.append(("hold", name, rung))
@@ -75,6 +91,7 @@ async def test_a_recovery_tries_and_a_person_forgives(bench: Bench, lane: Lane, 
     """Only a person's order ends a row of failures; a recovery's restart must show itself to be healthy first."""
     await bench.recovery.restart(RESTART, Operation(1, "key", lane, "a test", ()))
     assert bench.trials == [trial]
+    assert bench.policies == (["last good"] if trial else ["configured"])
 
 
 async def test_a_restart_opens_the_door_last(bench: Bench) -> None:
@@ -86,7 +103,7 @@ async def test_a_restart_opens_the_door_last(bench: Bench) -> None:
         ("hold", "chat", Rung.OPEN),
     ]
     assert bench.access.shut("chat") is None
-    assert result == "restarted; process 8 recovering; gateway open"
+    assert result == "restarted; under the policy of its last good run; process 8 recovering; gateway open"
 
 
 async def test_what_is_stopped_is_started_once(bench: Bench) -> None:

@@ -18,9 +18,11 @@ from epad.confinement.answer import Cell
 from epad.confinement.cell_record import CellRecords
 from epad.confinement.cells import CellOrder, Cells, CellsContext, Doorkeeper, DoorKind
 from epad.confinement.errors import ConfinementError
+from epad.confinement.in_force import PoliciesInForce
 from epad.confinement.policy import Ability, Policy
 from epad.confinement.spawner import Spawner
 from runners.cell.plan import CellPlan, Door, Wall
+from statemachine.clock import ManualClock
 
 
 def listening_socket() -> socket.socket:
@@ -150,6 +152,7 @@ class CellWorld:
     gateway: Keeper = field(default_factory=Keeper)
     way_out: Keeper = field(default_factory=Keeper)
     events: KeptEvents = field(default_factory=KeptEvents)
+    clock: ManualClock = field(default_factory=ManualClock)
 
     def __post_init__(self) -> None:
         self.cells = self.another()
@@ -165,15 +168,20 @@ class CellWorld:
         self.gateway, self.way_out = Keeper(), Keeper()
         return Cells(
             CellsContext(
-                policies=lambda name: policy(name, self.profiles.get(name, "workspace"), self.workspace),
+                policies=PoliciesInForce(self.policy, self.directory / "cells"),
                 planner=self.planner,
                 spawner=self.spawner,
                 records=CellRecords(self.directory / "cells"),
                 keepers=self.keepers,
                 events=self.events,
+                clock=self.clock,
                 log=structlog.get_logger(),
             )
         )
+
+    def policy(self, name: str) -> Policy:
+        """The policy of a subsystem as it is configured now."""
+        return policy(name, self.profiles.get(name, "workspace"), self.workspace)
 
     async def start(self, name: str = "agent", command: tuple[str, ...] = ("sleep", "600")) -> int:
         plan = await self.cells.plan(name, command, {"PATH": os.environ["PATH"]}, self.directory)

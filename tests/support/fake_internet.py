@@ -19,7 +19,7 @@ from patience import PATIENCE_SECONDS, until
 from tls_hello import real_hello
 
 from runners.egress.door import Door
-from runners.egress.messages import Decide, Event, EventKind, Limits, OpenDoor
+from runners.egress.messages import Decide, Event, EventKind, Limits, OpenDoor, Secret
 from runners.egress.network import Streams, streams_of
 
 PUBLIC = "93.184.216.34"
@@ -47,6 +47,8 @@ class FakeInternet:
         self.connected: list[tuple[str, int]] = []
         self.silent_names: set[str] = set()
         self.silent: set[str] = set()
+        self.trusted: ssl.SSLContext | None = None
+        """Whom the door trusts where it speaks TLS itself."""
         self._places: dict[tuple[str, int], tuple[str, int]] = {}
         self._servers: list[asyncio.Server] = []
         self._writers: list[asyncio.StreamWriter] = []
@@ -75,7 +77,7 @@ class FakeInternet:
     def is_own(self, address: str) -> bool:
         return address in self.own
 
-    async def connect(self, address: str, port: int) -> Streams:
+    async def connect(self, address: str, port: int, tls_name: str = "") -> Streams:
         self.connected.append((address, port))
         if address in self.silent:
             await asyncio.get_running_loop().create_future()
@@ -84,7 +86,7 @@ class FakeInternet:
         connecting = socket.socket()
         connecting.setblocking(False)
         await asyncio.get_running_loop().sock_connect(connecting, self._places[address, port])
-        return await streams_of(connecting)
+        return await streams_of(connecting, self.trusted if tls_name else None, tls_name)
 
     async def close(self) -> None:
         for server in self._servers:
@@ -225,10 +227,14 @@ class OpenedDoor:
 
 @asynccontextmanager
 async def opened(
-    internet: FakeInternet, *rules: str, ask: bool = False, limits: Limits | None = None
+    internet: FakeInternet,
+    *rules: str,
+    ask: bool = False,
+    limits: Limits | None = None,
+    secrets: tuple[Secret, ...] = (),
 ) -> AsyncIterator[OpenedDoor]:
     """Open a door with these rules."""
-    door = OpenedDoor(OpenDoor("agent", rules, ask, limits or Limits()), internet)
+    door = OpenedDoor(OpenDoor("agent", rules, ask, limits or Limits(), secrets), internet)
     listening = asyncio.create_task(door.door.listen(door.listener))
     try:
         yield door

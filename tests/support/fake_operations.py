@@ -324,7 +324,7 @@ class FakeOperations:
                     raise ConflictError(f"{phase} cannot be forced: {why}")
             case Operation.RELAUNCH, _:
                 raise ConflictError("only LIFEBOAT is left by a relaunch; this is QUARANTINE")
-            case Operation.APPROVE | Operation.DENY, _:
+            case Operation.APPROVE | Operation.DENY | Operation.LEARN | Operation.RELOAD, _:
                 self.bodies.append(body)
             case Operation.ACCEPT_DATASTORE, _:
                 if name != "memory":

@@ -18,6 +18,8 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+from learned_agents import can_record
+
 from epad.supervisor.cgroup import NoCgroupError, delegated
 from epad.supervisor.systemd_bus import find_bus
 
@@ -159,6 +161,7 @@ THINGS: Mapping[str, Callable[[], bool]] = {
     "a systemd before 258": lambda: _systemd_version() >= 258,
     "a systemd-analyze with --offline": lambda: _systemd_version() < 250,
     "a Python that others can start": _readable_python,
+    "strace": lambda: not can_record(),
     "sense": lambda: True,
 }
 """Beside what is tried: `sense`, which a combination of parameters lacks everywhere."""

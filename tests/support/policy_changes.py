@@ -19,6 +19,7 @@ from epad.confinement.policy import (
     HostRequest,
     Policy,
     Request,
+    SecretRequest,
     allows,
 )
 from runners.egress.rules import HostRule
@@ -48,6 +49,11 @@ def a_host_rule(chance: random.Random) -> HostRule:
     return HostRule(name, port=port, address=address)
 
 
+def a_secret(chance: random.Random) -> SecretRequest:
+    """Return a secret and a host of it."""
+    return SecretRequest(chance.choice(LETTERS), chance.choice(NAMES[:3]))
+
+
 def a_policy(chance: random.Random) -> Policy:
     """Return any policy."""
     return Policy(
@@ -59,6 +65,7 @@ def a_policy(chance: random.Random) -> Policy:
         hosts=_hosts(a_host_rule(chance) for _ in range(chance.randint(0, 4))),
         every_host=chance.random() < 0.1,
         abilities=frozenset(chance.sample(list(Ability), chance.randint(0, 3))),
+        secrets=frozenset(a_secret(chance) for _ in range(chance.randint(0, 2))),
     )
 
 
@@ -66,8 +73,9 @@ def a_change(chance: random.Random, policy: Policy) -> Policy:
     """Return a policy with up to three things of it changed."""
     files = {rule.path: rule.access for rule in policy.files}
     hosts, abilities, every = set(policy.hosts), set(policy.abilities), policy.every_host
+    secrets = set(policy.secrets)
     for _ in range(chance.randint(0, 3)):
-        match chance.randrange(6):
+        match chance.randrange(7):
             case 0 if files:
                 del files[chance.choice(sorted(files))]
             case 1 if hosts:
@@ -76,12 +84,19 @@ def a_change(chance: random.Random, policy: Policy) -> Policy:
                 hosts.add(a_host_rule(chance))
             case 3:
                 abilities ^= {chance.choice(list(Ability))}
+            case 6:
+                secrets ^= {a_secret(chance)}
             case 4 if chance.random() < 0.3:
                 every = not every
             case _:
                 files[a_path(chance)] = chance.choice(list(Access))
     return replace(
-        policy, files=_files(files), hosts=_hosts(hosts), abilities=frozenset(abilities), every_host=every
+        policy,
+        files=_files(files),
+        hosts=_hosts(hosts),
+        abilities=frozenset(abilities),
+        secrets=frozenset(secrets),
+        every_host=every,
     )
 
 
@@ -94,7 +109,7 @@ def a_request(chance: random.Random) -> Request:
         host = chance.choice((*NAMES, "c.x.org", "d.c.x.org", "z.q.y.org", "w.example"))
         address = host if not host[-1].isalpha() else chance.choice(PINNED)
         return HostRequest(host, chance.choice((*PORTS, 80)), address)
-    return AbilityRequest(chance.choice(list(Ability)))
+    return a_secret(chance) if chance.random() < 0.5 else AbilityRequest(chance.choice(list(Ability)))
 
 
 def _files(rules: dict[str, Access]) -> tuple[FileRule, ...]:
@@ -183,5 +198,8 @@ def planted() -> dict[str, Difference]:
         "the address of a name is forgotten": hosts(lambda rule: replace(rule, address="")),
         "a wildcard is a name": hosts(lambda rule: replace(rule, wildcard=False)),
         "files alone are compared": lambda old, new: widenings(replace(old, hosts=new.hosts), new),
+        "a secret goes to every host": lambda old, new: widenings(
+            replace(old, secrets=frozenset(new.secrets if old.secrets else ())), new
+        ),
         "the last line is lost": lambda old, new: widenings(old, new)[:-1],
     }

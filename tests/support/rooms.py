@@ -24,7 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 SHARED_WITH_CHILDREN = frozenset(
     {
         "runners.cell.plan",
-        *(f"runners.egress.{name}" for name in ("channel", "messages", "refusal", "rules")),
+        *(f"runners.egress.{name}" for name in ("addresses", "channel", "messages", "refusal", "rules")),
     }
 )
 RANK = {room: (level, place) for level, rooms in enumerate(LAYERS) for place, room in enumerate(rooms)}

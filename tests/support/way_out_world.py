@@ -87,11 +87,14 @@ class WayOutWorld:
             record,
             self.events,
             self.metrics,
-            lambda name, _: f"{name}.py",
+            self._program,
         )
         self.way_out = WayOut(context)
         self.ports: dict[str, int] = {}
         self.clients: list[Client] = []
+
+    async def _program(self, subsystem: str, port: int) -> str:
+        return f"{subsystem}.py"
 
     def policy(self, name: str, *hosts: str, ask: bool = False) -> None:
         """Give a subsystem its hosts; `HERE` in one is the server's port."""

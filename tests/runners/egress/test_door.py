@@ -10,6 +10,7 @@ import pytest
 from fake_internet import OTHER, PUBLIC, Client, FakeInternet, OpenedDoor, Received, internet, opened
 from patience import until
 from tls_hello import real_hello
+from virtual_time import VirtualTime
 
 from runners.egress.messages import EventKind, Limits, OpenDoor
 
@@ -295,3 +296,29 @@ async def test_a_server_that_keeps_the_connection_has_answered_nevertheless(net:
                 f"{method} http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n".encode()
             )
             assert (answer.status, answer.body) == (200, body)
+
+
+async def test_a_server_that_takes_no_more_of_a_body_is_heard(net: FakeInternet) -> None:
+    """It answers and ends before the body does."""
+
+    async def too_large(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 413 Content Too Large\r\nContent-Length: 0\r\n\r\n")
+        writer.close()
+
+    await net.serve(PUBLIC, 80, too_large)
+    async with opened(net, "a.example:80") as door:
+        client = await door.client()
+        head = b"POST http://a.example/ HTTP/1.1\r\nHost: a.example\r\nContent-Length: 100000000\r\n\r\n"
+        assert (await client.ask(head + bytes(100_000))).status == 413
+
+
+async def test_a_flood_of_refusals_is_held_back(net: FakeInternet, virtual_time: VirtualTime) -> None:
+    """Beyond a number each waits for a second, and takes room meanwhile."""
+    async with opened(net) as door:
+        began = asyncio.get_running_loop().time()
+        clients = [await door.client() for _ in range(25)]
+        await asyncio.gather(*(client.connect("b.example:443") for client in clients[:20]))
+        assert asyncio.get_running_loop().time() == began
+        await asyncio.gather(*(client.connect("b.example:443") for client in clients[20:]))
+        assert asyncio.get_running_loop().time() == began + 1.0

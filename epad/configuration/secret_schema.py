@@ -1,0 +1,47 @@
+"""`[secrets.NAME]`: what the way out fills into requests of confined subsystems, and what is wrong with it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from msgspec import Struct
+
+from epad.configuration.complaint import Complaint
+from epad.configuration.toml_lines import KeyPath
+from runners.egress.rules import RuleError, address_of, host_name
+
+
+class SecretConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Sets where a secret is kept, and the hosts that it may be sent to. docs/way-out.md explains it."""
+
+    hosts: tuple[str, ...]
+    file: str = ""
+    credential: str = ""
+
+
+def check_secrets(secrets: Mapping[str, SecretConfig]) -> Iterator[Complaint]:
+    """Yield every fault in the tables `secrets`."""
+    for name, secret in secrets.items():
+        path: KeyPath = ("secrets", name)
+        if bool(secret.file) == bool(secret.credential):
+            yield Complaint(path, "needs file or credential, and not both: where the secret is kept")
+        if secret.file and not Path(secret.file).is_absolute():
+            yield Complaint((*path, "file"), f"is {secret.file}, a relative path; give it from the root")
+        elif secret.file and not os.access(secret.file, os.R_OK):
+            text = "which is not there or cannot be read; give it to the daemon's user, mode 0400"
+            yield Complaint((*path, "file"), f"is {secret.file}, {text}")
+        if not secret.hosts:
+            yield Complaint((*path, "hosts"), "is empty; name the hosts that it may be sent to")
+        for host in secret.hosts:
+            if not _is_name(host):
+                text = f'has "{host}"; give names alone, as "api.github.com": it goes there over TLS, to port 443'
+                yield Complaint((*path, "hosts"), text)
+
+
+def _is_name(host: str) -> bool:
+    try:
+        return host_name(host) == host and address_of(host) is None
+    except RuleError:
+        return False
