@@ -15,7 +15,7 @@ HOST = "host"
 OPERATOR = "operator"
 """The probe name of what a person ordered: a person is a probe like any other."""
 
-FOR_A_PERSON = frozenset({OPERATOR, "identity", "overrun"})
+FOR_A_PERSON = frozenset({OPERATOR, "identity", "overrun", "decoy"})
 """Probes whose findings no recovery mends: a restart gives no key back, and what miscounts does so again."""
 
 

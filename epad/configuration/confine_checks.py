@@ -74,7 +74,7 @@ def vain_confine(path: KeyPath, confine: ConfineConfig) -> Iterator[Complaint]:
     """Yield the keys of a table that its profile has no use for."""
     plain = ConfineConfig()
     unused = {
-        "open": ("workspace", "read", "never", "hosts", "ask", "gpu", "require"),
+        "open": ("workspace", "read", "never", "hosts", "ask", "gpu", "decoys", "require"),
         "gateway-only": ("read",),
         "workspace": (),
         "sealed": ("ask",),

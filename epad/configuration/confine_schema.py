@@ -23,6 +23,7 @@ class ConfineConfig(Struct, frozen=True, forbid_unknown_fields=True):
     secrets: tuple[str, ...] = ()
     ask: bool = False
     gpu: bool = False
+    decoys: bool = False
     require: Literal["all", "best"] = "all"
 
 

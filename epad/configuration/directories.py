@@ -49,6 +49,11 @@ class Directories:
         return self.state / "keys"
 
     @property
+    def decoys(self) -> Path:
+        """Return the file of the secret that decoys are made from."""
+        return self.keys / "decoys.secret"
+
+    @property
     def web_token(self) -> Path:
         """Return the path of the token for orders on the status page."""
         return self.runtime / "web-token"

@@ -84,6 +84,8 @@ WORDS: Mapping[str, str] = {
     "confine.secrets": "names from [secrets] whose placeholders, {{secret:NAME}}, are filled into its requests",
     "confine.ask": "a host that is not named waits for a person, rather than being refused",
     "confine.gpu": "the GPUs' devices, and what CUDA needs of the kernel",
+    "confine.decoys": "keys that open nothing are shown in its variables and its home; one in a prompt is refused, and"
+    " holds it",
     "confine.require": "all: no start without every wall; best: it starts without those that this machine cannot give,"
     " and status names them",
     "state.files": "saved as they are",

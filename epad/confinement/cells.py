@@ -34,6 +34,7 @@ from structlog.typing import FilteringBoundLogger
 from epad.confinement import placeholders
 from epad.confinement.answer import Cell
 from epad.confinement.cell_record import CellRecord, CellRecords
+from epad.confinement.decoys import Decoys
 from epad.confinement.errors import ConfinementError
 from epad.confinement.in_force import PoliciesInForce
 from epad.confinement.policy import Ability, Access, Policy
@@ -75,7 +76,8 @@ class Doorkeeper(Protocol):
 class CellOrder:
     """Describes one start of a confined subsystem. `doors` are empty where the machine gives no network of its own.
 
-    `shown` are directories of epad's that are read inside whatever the policy says: that of its notify socket.
+    `shown` are directories of epad's that are read inside whatever the policy says: that of its notify socket. `texts`
+    are files in the cell's own directories, by their paths.
     """
 
     policy: Policy
@@ -84,6 +86,7 @@ class CellOrder:
     directory: Path
     doors: tuple[Door, ...]
     shown: tuple[str, ...] = ()
+    texts: tuple[tuple[str, str], ...] = ()
 
 
 class Planner(Protocol):
@@ -114,6 +117,7 @@ class CellsContext:
     events: EventLog
     clock: Clock
     log: FilteringBoundLogger
+    decoys: Decoys | None = None
 
 
 @dataclass(slots=True)
@@ -186,7 +190,9 @@ class Cells:
         _require_workspace(policy)
         doors = tuple(Door(*ADDRESSES[kind]) for kind in await self._doors(policy))
         shown = tuple(str(Path(path).parent) for name, path in environment.items() if name == "NOTIFY_SOCKET")
-        order = CellOrder(policy, command, environment, directory, doors, shown)
+        decoys = self._context.decoys
+        texts = decoys.files(policy) if policy.decoys and decoys is not None else ()
+        order = CellOrder(policy, command, environment, directory, doors, shown, texts)
         return await self._context.planner.plan(order)
 
     async def start(self, plan: CellPlan, output: int) -> int:

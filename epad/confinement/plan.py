@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from epad.confinement.errors import ConfinementError
@@ -87,6 +87,8 @@ class Program:
     group: str = ""
     """The `cgroup.procs` file to join; empty: none."""
     limits: tuple[tuple[str, int], ...] = ()
+    texts: tuple[tuple[str, str], ...] = ()
+    """Files in the cell's own directories, by their paths."""
     shown: tuple[str, ...] = ()
     """Directories of epad's that are read inside whatever the policy says: that of its notify socket."""
     uid: int | None = None
@@ -119,7 +121,7 @@ def plan_of(
         environment=program.environment,
         walls=tuple(_walls(abilities)),
         required="all" if policy.require_all else "best",
-        tree=tree_of(policy, program.shown),
+        tree=replace(tree_of(policy, program.shown), texts=program.texts),
         syscalls=Syscalls(
             # Landlock does not see them. A server that may do without walls listens by one.
             unix_sockets=has_network or (policy.profile == "gateway-only" and not policy.require_all),

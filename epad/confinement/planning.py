@@ -78,6 +78,7 @@ class MachinePlanner:
             order.environment,
             {name: order.environment[name] for name in _MARKS if name in order.environment},
             shown=order.shown,
+            texts=order.texts,
         )
         if user is not None:
             program = replace(program, uid=user.uid, gid=user.gid, groups=user.groups)

@@ -104,7 +104,8 @@ Request = FileRequest | HostRequest | AbilityRequest | SecretRequest
 class Policy:
     """What one subsystem may reach. `files` is in the order of paths, and has one rule a path.
 
-    `directory` is where its program starts. With `ask` a host that no rule names waits for a person.
+    `directory` is where its program starts. With `ask` a host that no rule names waits for a person. With `decoys`
+    keys that open nothing are shown to it.
     """
 
     subsystem: str
@@ -117,6 +118,7 @@ class Policy:
     abilities: frozenset[Ability] = frozenset()
     secrets: frozenset[SecretRequest] = frozenset()
     ask: bool = False
+    decoys: bool = False
 
     @property
     def confined(self) -> bool:
@@ -209,6 +211,7 @@ def policy_of(
         abilities=frozenset(_abilities(confine, gateway=spec.gateway)),
         secrets=frozenset(_secrets(confine, config)),
         ask=confine.ask and confine.profile != "sealed",
+        decoys=confine.decoys,
     )
 
 

@@ -13,6 +13,7 @@ from epad.confinement.approvals import Approvals
 from epad.confinement.asking_program import asking_program
 from epad.confinement.cell_record import CellRecords
 from epad.confinement.cells import Cells, CellsContext, DoorKind
+from epad.confinement.decoys import Decoys
 from epad.confinement.egress_record import EgressRecord
 from epad.confinement.in_force import PoliciesInForce
 from epad.confinement.planning import MachinePlanner
@@ -79,7 +80,7 @@ def make_way_out(
 
 
 def make_cells(
-    given: Given, joints: Joints, policies: PoliciesInForce, way_out: WayOut, events: EventLog
+    given: Given, joints: Joints, policies: PoliciesInForce, way_out: WayOut, events: EventLog, decoys: Decoys
 ) -> Cells:
     """Make the keeper of cells: it starts nothing before a subsystem is confined."""
     zygote = Zygote()
@@ -96,5 +97,6 @@ def make_cells(
             events=events,
             clock=given.clock,
             log=structlog.get_logger("epad.cells"),
+            decoys=decoys,
         )
     )

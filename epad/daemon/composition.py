@@ -16,6 +16,7 @@ from epad.answers.status import Status
 from epad.api.server import ControlApi
 from epad.checkpoint.critical_state import DATASTORES, critical_state
 from epad.configuration.model_load import is_loading
+from epad.confinement.decoys import load_decoys
 from epad.confinement.metrics import show_cells
 from epad.confinement.policies import Policies
 from epad.control_loop.decider import Decider
@@ -95,15 +96,17 @@ def make_foundation(given: Given, joints: Joints) -> Foundation:
     access.tell = joints.line_of
     events, policies = EventLog(stores.database, clock, config.retention.events), make_policies(given, joints)
     way_out = make_way_out(given, joints, policies, events, metrics)
-    cells = make_cells(given, joints, policies, way_out, events)
+    decoys = load_decoys(directories.decoys)
+    cells = make_cells(given, joints, policies, way_out, events, decoys)
     return Foundation(
         metrics=metrics,
         events=events,
         history=History(stores.database),
-        environments=Environments(config.subsystems, stores.identities, cells),
+        environments=Environments(config.subsystems, stores.identities, cells, decoys),
         keys=Keys(config.subsystems, stores.identities, directories.keys),
         access=access,
         cells=cells,
+        decoys=decoys,
         way_out=way_out,
         integrity=Integrity(
             directories.ledger_database,
@@ -201,6 +204,7 @@ def make_gateway(
             doors=doors(config.subsystems),
             answers=Answers(stores.database, config.gateway, clock),
             alarm=joints.push,
+            decoy_in=lambda body: foundation.decoys.seen_in(body, joints.config.subsystems),
             tokenizer_files=load_tokenizers(config.upstreams),
             handover=given.handover,
         )
@@ -349,6 +353,7 @@ def make_status(given: Given, core: Core, machine: MachineView) -> DaemonStatus:
         newest_checkpoint=core.responses.newest_checkpoint,
         shut=given.stores.shut,
         confinement=core.foundation.cells.confinement,
+        questions=core.foundation.way_out.approvals.open,
     )
 
 

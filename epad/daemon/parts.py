@@ -9,6 +9,7 @@ from epad.api.server import ControlApi
 from epad.configuration.directories import Directories
 from epad.configuration.schema import Config
 from epad.confinement.cells import Cells
+from epad.confinement.decoys import Decoys
 from epad.confinement.way_out import WayOut
 from epad.control_loop.decider import Decider
 from epad.control_loop.history import History
@@ -74,6 +75,7 @@ class Foundation:
     keys: Keys
     access: Access
     cells: Cells
+    decoys: Decoys
     way_out: WayOut
     integrity: Integrity
     datastores: Datastores

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Protocol
 
 from epad.configuration.schema import SubsystemConfig
+from epad.confinement.decoys import Decoys
 from epad.gateway.identity import Identities
 
 
@@ -41,10 +42,12 @@ class Environments:
         subsystems: Mapping[str, SubsystemConfig],
         identities: Identities,
         cells: CellAddresses | None = None,
+        decoys: Decoys | None = None,
     ) -> None:
         self._subsystems = subsystems
         self._identities = identities
         self._cells = cells or NoCellAddresses()
+        self._decoys = decoys
         self.gateway_url = ""
 
     def configure(self, subsystems: Mapping[str, SubsystemConfig]) -> None:
@@ -53,13 +56,13 @@ class Environments:
 
     async def of(self, name: str) -> dict[str, str]:
         """Return the variables for one start of a subsystem. Raises DatabaseError."""
-        proxies = dict(await self._cells.proxies(name))
+        inside = {**await self._cells.proxies(name), **self._planted(name)}
         if not self._subsystems[name].gateway:
-            return proxies
+            return inside
         url = await self._cells.gateway_url(name) or self.gateway_url
         key = await self._identities.issue(name, alone=True)
         return {
-            **proxies,
+            **inside,
             "EPAD_GATEWAY_URL": url,
             "EPAD_GATEWAY_KEY": key,
             "OPENAI_BASE_URL": f"{url}/v1",
@@ -69,3 +72,10 @@ class Environments:
             "OLLAMA_HOST": url,
             "OLLAMA_API_KEY": key,
         }
+
+    def _planted(self, name: str) -> dict[str, str]:
+        """Return the variables with a subsystem's decoy, if it is to have one."""
+        confine = self._subsystems[name].confine
+        if self._decoys is None or confine is None or not confine.decoys:
+            return {}
+        return self._decoys.variables(name)

@@ -65,6 +65,12 @@ def _unheard(finding: Finding) -> None:
     """Tell nobody."""
 
 
+def _no_decoy(body: bytes) -> str:
+    """Find none."""
+    del body
+    return ""
+
+
 @dataclass(frozen=True, slots=True)
 class GatewayParts:
     """The gateway's configuration and everything it works with; without `answers`, none is ever given twice."""
@@ -84,5 +90,7 @@ class GatewayParts:
     answers: Answers | None = None
     doors: tuple[Door, ...] = ()
     alarm: Callable[[Finding], None] = _unheard
+    decoy_in: Callable[[bytes], str] = _no_decoy
+    """Names the subsystem whose decoy is in a body; empty for none."""
     tokenizer_files: Mapping[str, Tokenizer] = field(default_factory=dict)
     handover: NoHandover = field(default_factory=NoHandover)

@@ -98,6 +98,12 @@ def wrong_user(name: str) -> Refusal:
     return Refusal(403, "permission_error", "wrong_user", message)
 
 
+def decoy_sent(owner: str) -> Refusal:
+    """Refuse a prompt with a key in it that opens nothing, and was planted to see who sends it on."""
+    message = f"the request holds the decoy key of {owner}: it was not sent, and a person is told"
+    return Refusal(403, "permission_error", "decoy_sent", message)
+
+
 def strange_host(reason: str) -> Refusal:
     """Refuse a public name that nobody configured: a site may have pointed it here (DNS rebinding)."""
     message = f"{reason}: send a key, ask by an address or localhost, or name the host in [gateway] hosts"

@@ -22,6 +22,7 @@ from epad.gateway.authenticator import Doorkeeper
 from epad.gateway.bodies import Bodies, BodyAllowance, Trimming
 from epad.gateway.budget import Refused
 from epad.gateway.catalogue import Lookup, Question
+from epad.gateway.decoy import sent
 from epad.gateway.dialects.dialect import Endpoint
 from epad.gateway.dialects.routes import Routes
 from epad.gateway.errors import RequestError, UpstreamError
@@ -211,12 +212,20 @@ class RequestPath:
                 reading = await self._intake.read(endpoint, request)
         except RequestError as error:
             raise RefusalError(refuse.invalid_request(str(error))) from error
+        self._check_decoys(request, name)
         arrival = Arriving(request, name, endpoint, arrived, reading).route(self.parts, self._prompts)
         wish = self._turns.wish(arrival)
         if may_be_measured(arrival, wish, self.parts, self._prompts, self._tokenizers):
             arrival = await measured(arrival, self._tokenizers)
             wish = self._turns.wish(arrival)
         return arrival, wish
+
+    def _check_decoys(self, request: Request, name: str) -> None:
+        """Raise RefusalError for a body with a decoy in it, and tell of it: whoever sends one has collected keys."""
+        owner = self.parts.decoy_in(request.body)
+        if owner:
+            self.parts.alarm(sent(name, owner, request.path, self.parts.clock.monotonic()))
+            raise RefusalError(refuse.decoy_sent(owner))
 
     async def _take_once(self, arrival: Arrival, wish: Wish, take: Take, answers: Answers) -> Response | None:
         """Give the answer that this key has already, or see to it that it has one. Raises RefusalError."""

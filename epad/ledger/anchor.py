@@ -133,11 +133,14 @@ class Anchor:
 
     def loss(self) -> str:
         """Say that the log of heads is shorter than it was left; empty while it is not."""
-        size = self._size_of_log()
-        if size >= self._log_bytes:
+        if self._size_of_log() >= self._log_bytes:
+            return ""
+        with self._lock:  # another thread may have logged a head between the two, or be mending the log
+            size, left = self._size_of_log(), self._log_bytes
+        if size >= left:
             return ""
         return (
-            f"{self._log} was cut from {self._log_bytes} to {size} bytes: the heads in between are "
+            f"{self._log} was cut from {left} to {size} bytes: the heads in between are "
             "lost; a repair, or a restart of epad, goes on without them"
         )
 

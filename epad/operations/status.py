@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, timedelta
 from typing import Any, Protocol
@@ -15,6 +15,7 @@ from epad.configuration.directories import Directories
 from epad.configuration.embedded_default import NOTICE
 from epad.configuration.schema import Config
 from epad.configuration.sizes import size_bytes
+from epad.confinement.approvals import Question
 from epad.confinement.cells import Confinement
 from epad.control_loop.decider import Decider
 from epad.control_loop.loop import Controller
@@ -72,6 +73,7 @@ class DaemonStatus:
     newest_checkpoint: Callable[[], NewestCheckpoint | None] = lambda: None
     shut: Callable[[], str] = str
     confinement: Callable[[str], Confinement | None] = lambda _: None
+    questions: Callable[[], Iterable[Question]] = tuple
     engine: str = ""
     gateway_url: str = ""
     metrics_url: str = ""
@@ -245,6 +247,9 @@ class DaemonStatus:
         newest = self.newest_checkpoint()
         if newest is not None and not newest.ok:
             notices.append(f"checkpoint {newest.sentence}")
+        for one in self.questions():
+            answers = f"`epactl approve {one.number}` or `epactl deny {one.number}`"
+            notices.append(f"{one.subject.subsystem} asks for {one.subject}: {answers}")
         return notices + [str(p["note"]) for p in self.probes.snapshot() if p["note"]]
 
 

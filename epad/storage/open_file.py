@@ -44,6 +44,7 @@ class OpenFile:
 
     def loss(self) -> str:
         """Return the reason for which the file's name no longer leads to the written data; empty while it does."""
+        size = self.size  # before the file is measured: another thread may measure a larger one in between
         try:
             status = os.stat(self.path)  # noqa: PTH116  asked at each commit: Path.stat takes twice as long
         except FileNotFoundError:
@@ -53,10 +54,10 @@ class OpenFile:
         else:
             if (status.st_dev, status.st_ino) != (self.device, self.inode):
                 what = "was replaced by another file"
-            elif self.grows and status.st_size < self.size:
-                what = f"was cut from {self.size} to {status.st_size} bytes"
+            elif self.grows and status.st_size < size:
+                what = f"was cut from {size} to {status.st_size} bytes"
             else:
-                self.size = status.st_size
+                self.size = max(self.size, status.st_size)
                 return ""
         return (
             f"{self.path} {what} while it is in use: what is written now ends with the daemon; copy it from "

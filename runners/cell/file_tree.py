@@ -64,7 +64,14 @@ class _Empty:
     order: int
 
 
-_Entry = _Copy | _Link | _Empty
+@dataclass(frozen=True, slots=True)
+class _Text:
+    path: str
+    text: str
+    order: int = 2
+
+
+_Entry = _Copy | _Link | _Empty | _Text
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +147,7 @@ def _entries(tree: Tree, built: Built) -> Iterator[_Entry]:
     yield _Empty("/dev", 0o755, 1)
     yield from (_copy(path, 3, attributes=0) for path in _present((*_BASIC_DEVICES, *tree.devices)))
     yield from (_Empty(path, 0o700, 1) for path in (*tree.empty, "/dev/shm"))  # noqa: S108 (the cell's)
+    yield from (_Text(path, text) for path, text in tree.texts)
     for root in _present(tree.write):
         held = _open_exactly(root)
         yield _copy_of(held, root, 2, attributes=_PLAIN)
@@ -256,9 +264,20 @@ def _put(stage: str, entries: Iterable[_Entry], owner: Owner) -> None:
             case _Empty(mode=mode):
                 os.makedirs(place, exist_ok=True)
                 kernel.mount("tmpfs", place, _PRIVATE, f"mode={mode:o},uid={owner.uid},gid={owner.gid}")
+            case _Text(text=text):
+                _write_text(place, text, owner)
             case _Copy(is_directory=is_directory):
                 _make_target(place, is_directory=is_directory)
                 _attach(entry, place)
+
+
+def _write_text(place: str, text: str, owner: Owner) -> None:
+    held = os.open(place, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_CLOEXEC, 0o600)
+    try:
+        os.write(held, text.encode())
+        os.fchown(held, owner.uid, owner.gid)
+    finally:
+        os.close(held)
 
 
 def _make_target(place: str, *, is_directory: bool) -> None:

@@ -71,6 +71,8 @@ class Tree:
     """Covered by an empty directory or file, inside a root that may be read."""
     empty: tuple[str, ...] = ()
     """Directories of the cell's own that begin empty, may be written and end with it."""
+    texts: tuple[tuple[str, str], ...] = ()
+    """Files that are there from the start, by their paths: each inside a directory of `empty`, whose owner it has."""
     devices: tuple[str, ...] = ()
     """Devices beside /dev/null and its like."""
 

@@ -14,6 +14,8 @@ READ_BYTES: Final = 65_536
 BUFFER_BYTES: Final = 32_768
 """Kept of what a connection has sent and nobody has read; a head must fit in."""
 _LOOK_UPS_AT_ONCE: Final = 64
+_NOBODYS: Final = "192.0.2.1"
+"""An address for documentation, which no machine has."""
 
 Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
@@ -48,12 +50,8 @@ class SystemNetwork:
         return list(dict.fromkeys(found))
 
     def is_own(self, address: str) -> bool:
-        """Ask the route to it: that to an address of our own begins there. Nothing is sent."""
-        family = socket.AF_INET6 if ":" in address else socket.AF_INET
-        with socket.socket(family, socket.SOCK_DGRAM) as datagrams, contextlib.suppress(OSError):
-            datagrams.connect((address, 9))
-            return bool(datagrams.getsockname()[0] == address)
-        return False
+        """Try to be that address: the kernel lets nobody be another's, unless net.ipv4.ip_nonlocal_bind is set."""
+        return _can_bind(address) and (not _can_bind(_NOBODYS) or _begins_at(address))
 
     async def connect(self, address: str, port: int, tls_name: str = "") -> Streams:
         """Connect over TCP, and over TLS on top of it."""
@@ -85,3 +83,22 @@ async def streams_of(
 def _addresses(host: str) -> list[str]:
     found = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
     return [str(address[0]) for *_, address in found]
+
+
+def _can_bind(address: str) -> bool:
+    with contextlib.suppress(OSError), _datagrams(address) as datagrams:
+        datagrams.bind((address, 0))
+        return True
+    return False
+
+
+def _begins_at(address: str) -> bool:
+    """Tell if the route to an address begins there, as that to an interface's first one does. Nothing is sent."""
+    with contextlib.suppress(OSError), _datagrams(address) as datagrams:
+        datagrams.connect((address, 9))
+        return bool(datagrams.getsockname()[0] == address)
+    return False
+
+
+def _datagrams(address: str) -> socket.socket:
+    return socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_DGRAM)

@@ -193,5 +193,11 @@ def test_every_probe_and_setting_has_one_home() -> None:
 def test_the_names_of_findings_are_derived() -> None:
     """Those of the tables, what else their probes find, and what is found without a probe."""
     assert frozenset(ProbesConfig.__struct_fields__) < PROBES
-    assert PROBES - set(ProbesConfig.__struct_fields__) == {"token_rate", "operator", "identity", "overrun"}
+    assert PROBES - set(ProbesConfig.__struct_fields__) == {
+        "token_rate",
+        "operator",
+        "identity",
+        "overrun",
+        "decoy",
+    }
     assert frozenset(load().containment) == PROBES

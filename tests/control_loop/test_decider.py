@@ -628,7 +628,7 @@ def test_no_more_than_the_stated_share_is_paused_before_the_state_is_safe(story:
     assert story.held("guest").reason == "it waits for model, whose victim it is"
 
 
-@pytest.mark.parametrize("probe", ["identity", "overrun"])
+@pytest.mark.parametrize("probe", ["identity", "overrun", "decoy"])
 def test_what_no_recovery_mends_is_not_let_go_by_one(story: Story, probe: str) -> None:
     """A key in strange hands is still there after a restart, whatever else is being recovered."""
     story.find("guest", probe)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from epad_story import memory_database
 
+from epad.configuration.confine_schema import ConfineConfig
 from epad.configuration.schema import SubsystemConfig
+from epad.confinement.decoys import Decoys
 from epad.gateway.child_environment import Environments
 from epad.gateway.identity import KEY_SCHEMA, Identities
 from statemachine.clock import ManualClock
@@ -35,6 +37,16 @@ async def test_a_child_finds_the_gateway_in_every_dialects_words() -> None:
     }
     assert identities.resolve({"Authorization": f"Bearer {key}"}) == "chat"
     assert identities.resolve({"x-api-key": key}) == "chat"
+
+
+async def test_a_decoy_is_planted_where_it_is_wanted() -> None:
+    """Under names that no library reads, whether or not there is a gateway."""
+    decoys, identities = Decoys(b"a secret"), Identities(memory_database(KEY_SCHEMA), ManualClock())
+    spec = SubsystemConfig(command=("x",), gateway=False, confine=ConfineConfig(decoys=True))
+    plain = SubsystemConfig(command=("x",), gateway=False, confine=ConfineConfig())
+    made = Environments({"chat": spec, "model": plain}, identities, decoys=decoys)
+    assert await made.of("chat") == decoys.variables("chat")
+    assert await made.of("model") == {}
 
 
 async def test_every_start_revokes_the_key_of_the_one_before() -> None:

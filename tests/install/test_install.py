@@ -41,7 +41,7 @@ class System:
         return {
             f"/{path.relative_to(self.root)}": path.read_text()
             for path in sorted(self.root.rglob("*"))
-            if path.is_file()
+            if path.is_file() and not path.is_symlink()  # which may lead to an epad that this machine has
         }
 
     def install(self) -> None:

@@ -238,6 +238,31 @@ async def test_a_head_that_cannot_be_written_shuts_the_door_until_it_can_be(path
     assert verify_everything(path, places(path), full=True).words() == "OK"
 
 
+def test_a_head_logged_while_the_log_is_measured_is_no_loss(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Heads are written by one thread and looked after by others; so is a repair. What is cut then is found."""
+    anchor = Anchor.open(Places.under(tmp_path, {}))
+    measure = anchor._size_of_log
+    meanwhile: list[Callable[[], None]] = []
+
+    def measured() -> int:
+        size = measure()
+        while meanwhile:
+            meanwhile.pop()()
+        return size
+
+    monkeypatch.setattr(anchor, "_size_of_log", measured)
+    meanwhile.append(lambda: anchor.write(Head(1, b"r" * 32, b"l" * 32, 5), log=True))
+    assert anchor.loss() == ""
+    log = tmp_path / "anchor/heads.log"
+    log.unlink()
+    meanwhile.append(anchor.mend)
+    assert anchor.loss() == ""
+    os.truncate(log, 10)
+    assert f"{log} was cut from " in anchor.loss()
+
+
 async def test_a_log_of_heads_that_was_cut_shuts_the_door_until_a_repair_has_mended_it(path: Path) -> None:
     """What can be believed of it is written again; a log that grows is no news."""
     await fill(path, 5, places(path))

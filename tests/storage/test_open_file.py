@@ -31,6 +31,28 @@ def test_a_file_is_found_until_its_name_is_taken(tmp_path: Path) -> None:
     assert file.loss() == ""
 
 
+def test_a_file_that_grows_while_two_threads_measure_it_is_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One has measured it before it grew, the other after; then it is cut."""
+    path = tmp_path / "state.db"
+    path.write_bytes(b"1")
+    file = OpenFile.at(path, grows=True)
+    before = path.stat()
+    path.write_bytes(b"12")
+    look = os.stat
+
+    def late(name: Path) -> os.stat_result:
+        monkeypatch.setattr(os, "stat", look)
+        assert file.loss() == ""
+        return before
+
+    monkeypatch.setattr(os, "stat", late)
+    assert file.loss() == ""
+    path.write_bytes(b"")
+    assert "was cut from 2 to 0 bytes" in file.loss()
+
+
 async def test_a_database_and_its_log_never_get_shorter_by_themselves_and_a_shorter_one_is_a_loss(
     tmp_path: Path,
 ) -> None:

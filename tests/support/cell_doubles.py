@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import structlog
@@ -17,9 +17,10 @@ from way_out_world import KeptEvents
 from epad.confinement.answer import Cell
 from epad.confinement.cell_record import CellRecords
 from epad.confinement.cells import CellOrder, Cells, CellsContext, Doorkeeper, DoorKind
+from epad.confinement.decoys import Decoys
 from epad.confinement.errors import ConfinementError
 from epad.confinement.in_force import PoliciesInForce
-from epad.confinement.policy import Ability, Policy
+from epad.confinement.policy import Ability, Access, FileRule, Policy
 from epad.confinement.spawner import Spawner
 from runners.cell.plan import CellPlan, Door, Wall
 from statemachine.clock import ManualClock
@@ -109,6 +110,7 @@ class PlannerDouble:
 
     network: bool = True
     refuses: str = ""
+    orders: list[CellOrder] = field(default_factory=list)
     spawner: Spawner | None = None
 
     def use(self, spawner: Spawner) -> None:
@@ -119,6 +121,7 @@ class PlannerDouble:
         return self.network
 
     async def plan(self, order: CellOrder) -> CellPlan:
+        self.orders.append(order)
         if self.refuses:
             raise ConfinementError(self.refuses, permanent=True)
         walls = (Wall.NETWORK, Wall.FILES) if self.network else (Wall.FILES,)
@@ -151,6 +154,7 @@ class CellWorld:
     spawner: PlainSpawner = field(default_factory=PlainSpawner)
     gateway: Keeper = field(default_factory=Keeper)
     way_out: Keeper = field(default_factory=Keeper)
+    decoys: Decoys | None = None
     events: KeptEvents = field(default_factory=KeptEvents)
     clock: ManualClock = field(default_factory=ManualClock)
 
@@ -176,12 +180,16 @@ class CellWorld:
                 events=self.events,
                 clock=self.clock,
                 log=structlog.get_logger(),
+                decoys=self.decoys,
             )
         )
 
     def policy(self, name: str) -> Policy:
         """The policy of a subsystem as it is configured now."""
-        return policy(name, self.profiles.get(name, "workspace"), self.workspace)
+        plain = policy(name, self.profiles.get(name, "workspace"), self.workspace)
+        if self.decoys is None:
+            return plain
+        return replace(plain, decoys=True, files=(FileRule("/home/me", Access.OWN),))
 
     async def start(self, name: str = "agent", command: tuple[str, ...] = ("sleep", "600")) -> int:
         plan = await self.cells.plan(name, command, {"PATH": os.environ["PATH"]}, self.directory)
