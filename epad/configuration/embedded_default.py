@@ -33,7 +33,7 @@ WARGAME_ROUNDS = 1_000
 WARGAME_VERDICTS = (5, 6)
 LOOP_SWITCH = "loop"
 _RUNNERS = Path(__file__).parents[2] / "runners"
-"""The programs of these subsystems; what else they import lies where their Python does."""
+"""The programs of these subsystems."""
 
 
 def with_embedded_default(config: Config, directories: Directories) -> Config:
@@ -50,7 +50,7 @@ def with_embedded_default(config: Config, directories: Directories) -> Config:
         served_by="model",
     )
     python = (sys.executable, "-m")
-    confine = ConfineConfig(read=(str(_RUNNERS),), require="best")
+    confine = ConfineConfig(read=(str(_RUNNERS), *_libraries()), require="best")
     server = ConfineConfig(profile="gateway-only", require="best")
     subsystems = {
         "model": SubsystemConfig(
@@ -79,6 +79,11 @@ def with_embedded_default(config: Config, directories: Directories) -> Config:
         ),
     }
     return _with(config, upstream, subsystems)
+
+
+def _libraries() -> list[str]:
+    """List the directories that this Python imports packages from: a path file may name some far from the Python."""
+    return [path for path in sys.path if Path(path).name in {"site-packages", "dist-packages"}]
 
 
 def _with(config: Config, upstream: UpstreamConfig, subsystems: dict[str, SubsystemConfig]) -> Config:

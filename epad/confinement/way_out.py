@@ -245,9 +245,15 @@ class WayOut:
         texts, secrets = tuple(dict.fromkeys(map(str, rules))), self._context.secrets(policy)
         order = OpenDoor(subsystem, texts, policy.ask, secrets=secrets)
         known = self._told.get(subsystem)
-        if order != known:
-            self._told[subsystem] = order
+        if order == known:
+            return
+        try:
             self._send(order, [listening.fileno()] if known is None else ())
+        except ValueError as error:
+            effect = "its door stays closed" if known is None else "the rules stay as they were"
+            self._log.error("egress.not_told", subsystem=subsystem, error=str(error), effect=effect)
+        else:
+            self._told[subsystem] = order
 
     def _send(self, order: Order, descriptors: Sequence[int] = ()) -> None:
         if self._channel is not None:

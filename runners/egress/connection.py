@@ -25,7 +25,7 @@ from typing import Final, Protocol
 from runners.egress import plain, socks
 from runners.egress.first_bytes import check_first_bytes
 from runners.egress.messages import Event, EventKind, Limits, Secret
-from runners.egress.network import Streams
+from runners.egress.network import READ_BYTES, Streams
 from runners.egress.placeholders import filled, is_bound
 from runners.egress.refusal import RefusedError, Why
 from runners.egress.request_head import HTTP_PORT, Target
@@ -86,6 +86,7 @@ class Connection:
             tunnel = self._tunnel = Tunnel(self._client, self._server)
             self.report(EventKind.OPENED)
             await self._carry(tunnel, wanted, first)
+            await self._end()
         except RefusedError as refused:
             await self._refuse(refused)
         except asyncio.CancelledError:
@@ -194,10 +195,9 @@ class Connection:
         with contextlib.suppress(OSError, TimeoutError):
             writer.write(self._refusal(refused))
             writer.write_eof()
-            async with asyncio.timeout(
-                _LINGER_SECONDS
-            ):  # an end with bytes unread would take the answer along
-                while await reader.read(65_536):
+            # An end with bytes unread would take the answer along.
+            async with asyncio.timeout(_LINGER_SECONDS):
+                while await reader.read(READ_BYTES):
                     pass
 
     def _refusal(self, refused: RefusedError) -> bytes:
@@ -218,13 +218,20 @@ class Connection:
             told = replace(self._said, up=tunnel.up, down=tunnel.down, seconds=seconds, why=self._why_cut)
             self._door.report(replace(told, kind=kind))
 
+    async def _end(self) -> None:
+        """Wait until what was taken has been sent: a door that is closed meanwhile cuts that too."""
+        writers = [streams[1] for streams in (self._client, self._server) if streams is not None]
+        for writer in writers:
+            writer.close()
+        with contextlib.suppress(OSError, TimeoutError):
+            async with asyncio.timeout(self._door.limits.body_seconds):
+                for writer in writers:
+                    await writer.wait_closed()
+
     def _finish(self) -> None:
+        """Tell of the end, and leave nothing open."""
         self._count(EventKind.CLOSED)
-        if self._why_cut:
-            self.cut()
-        for streams in (self._client, self._server):
-            if streams is not None:
-                streams[1].close()
+        self.cut()
 
 
 def _port_of(client: Streams) -> int:

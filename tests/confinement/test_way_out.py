@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator
 
 import pytest
+import structlog
 from patience import until
 from way_out_world import WayOutWorld, way_out_world
 
@@ -144,6 +145,24 @@ async def test_rules_change_while_a_door_is_open(world: WayOutWorld) -> None:
     assert (await client.connect(f"a.example:{world.server_port}")).code == "not_listed"
     assert await stays.send(b"still") == b"still"
     await world.tunnel(host="b.example")
+
+
+async def test_more_rules_than_can_be_told_leave_things_as_they_are(world: WayOutWorld) -> None:
+    """Those of a door that was open; another is not opened."""
+    many = [f"host-number-{number}.example" for number in range(10_000)]
+    await world.open("agent", RULE)
+    client = await world.tunnel()
+    world.policy("agent", *many)
+    with structlog.testing.capture_logs() as logs:
+        world.way_out.configure()
+        await world.open("other", *many)
+    assert [(one["subsystem"], one["effect"]) for one in logs] == [
+        ("agent", "the rules stay as they were"),
+        ("other", "its door stays closed"),
+    ]
+    assert "name fewer hosts" in logs[0]["error"]
+    assert await client.send(b"still") == b"still"
+    await world.tunnel()
 
 
 async def test_a_person_lets_a_host_through(world: WayOutWorld) -> None:
