@@ -322,6 +322,11 @@ class Cells:
         pid = self._context.spawner.pid
         return frozenset() if pid is None else frozenset({pid})
 
+    def refuse_all(self) -> None:
+        """Refuse who connects to any door, since nobody will accept there: the daemon leaves."""
+        for living in self._living.values():
+            _refuse_all(living)
+
     async def close(self) -> None:
         """Let go of all cells, which live on with their doors closed: the next daemon makes these anew."""
         for living in self._living.values():

@@ -17,6 +17,7 @@ from epad.api.server import ControlApi
 from epad.checkpoint.critical_state import DATASTORES, critical_state
 from epad.configuration.model_load import is_loading
 from epad.confinement.decoys import load_decoys
+from epad.confinement.kept_policies import KeptPolicies
 from epad.confinement.metrics import show_cells
 from epad.confinement.policies import Policies
 from epad.control_loop.decider import Decider
@@ -304,7 +305,10 @@ def make_surfaces(given: Given, joints: Joints, core: Core) -> Surfaces:
     subsystems = SubsystemSeries(foundation.metrics, snapshots, footprints)
     daemon_status = make_status(given, core, machine)
     policies = Policies(given.directories, os.environ)
-    reloader = Reloader(given.config, given.read, joints.apply, foundation.events, policies.all)
+    kept = KeptPolicies(given.directories.cells / "policies.json")
+    former = kept.read()
+    reloader = Reloader(given.config, given.read, joints.apply, foundation.events, policies.all, kept)
+    reloader.tell_of_start(former)
     operations = make_operations(given, joints, core, daemon_status, reloader)
     metrics_server = MetricsServer(
         given.config.metrics.listen,

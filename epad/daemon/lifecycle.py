@@ -135,6 +135,7 @@ class Composition:
         self.schedule.stop()
         await self._surfaces.api.stop()
         await self._surfaces.page.stop()
+        self._core.foundation.cells.refuse_all()
         await self._core.gateway.stop()
 
     async def close(self) -> None:

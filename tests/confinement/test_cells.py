@@ -160,6 +160,15 @@ def test_the_doors_are_as_the_last_order_says_in_whatever_order_they_come(orders
             world.end()
 
 
+async def test_a_daemon_that_leaves_lets_nobody_wait_at_its_doors(world: CellWorld) -> None:
+    """Nobody would accept there; the processes live on."""
+    pid = await world.start()
+    world.cells.refuse_all()
+    assert world.refused(0)
+    assert world.refused(1)
+    assert await asyncio.to_thread(Path(f"/proc/{pid}").exists)
+
+
 async def test_a_later_daemon_makes_the_doors_anew(world: CellWorld) -> None:
     """At the addresses that the cell knows; of a subsystem under a hold they begin shut."""
     pid = await world.start()

@@ -161,6 +161,69 @@ def test_a_person_lets_a_confined_agent_reach_a_host_that_it_asks_for() -> None:
         assert house.stop() == 0
 
 
+def test_a_reload_changes_the_hosts_of_a_running_agent_at_once(stream: int) -> None:
+    """Wider with a reason only; the process is the same."""
+    url = f"http://127.0.0.1:{stream}/"
+    narrow = QUICK + agent("agent", path=url)
+    with installation(narrow) as house:
+        house.start()
+        house.wait(lambda: "403" in words(house, "agent"), "a refusal")
+        pid = house.subsystem("agent")["pid"]
+        house.config.write_text(narrow + f'hosts = ["127.0.0.1:{stream}"]\n')
+        assert house.ctl("reload").returncode != 0
+        assert "answered" not in words(house, "agent")
+        assert house.ctl("reload", "--reason", "a test").returncode == 0
+        house.wait(lambda: "answered" in words(house, "agent"), "a stream")
+        assert house.subsystem("agent")["pid"] == pid
+        assert house.stop() == 0
+
+
+# Looks for a model beside epad: its server's own port, a host in the world, the machine's own services; and for keys.
+RUNAWAY = """
+import json, os, socket, time, urllib.request
+def passes(work):
+    try:
+        return bool(work())
+    except OSError:
+        return False
+def by_proxy(host):
+    ask = urllib.request.Request(f"http://{host}/v1/chat/completions", b"{}")
+    ask.set_proxy(os.environ["HTTP_PROXY"].removeprefix("http://"), "http")
+    return urllib.request.urlopen(ask, timeout=5)
+tried = {
+    "model": lambda: socket.create_connection(("127.0.0.1", MODEL), 5),
+    "model by the way out": lambda: by_proxy(f"127.0.0.1:{MODEL}"),
+    "cloud": lambda: socket.create_connection(("192.0.2.1", 443), 5),
+    "cloud by the way out": lambda: by_proxy("api.vendor.example"),
+    "control": lambda: socket.socket(socket.AF_UNIX).connect(CONTROL) or True,
+    "keys": lambda: os.listdir(STATE + "/keys"),
+    "ledger": lambda: open(STATE + "/ledger.db", "rb").read(1),
+    "neighbour": lambda: os.listdir(STATE + "/subsystems/neighbour"),
+}
+print(json.dumps({name: passes(work) for name, work in tried.items()}), flush=True)
+time.sleep(600)
+"""
+
+
+def test_a_runaway_finds_no_way_round_the_gateway(model: str, stream: int) -> None:
+    """Not its model's port, no host, none of epad's files; each host that it asked for is told, and no turn was had."""
+    with installation() as house:
+        places = f"MODEL, STATE, CONTROL = {stream}, {str(house.state)!r}, {str(house.state / 'run/control.sock')!r}\n"
+        command = json.dumps([sys.executable, "-S", "-c", places + RUNAWAY])
+        runaway = f"[subsystems.runaway]\ncommand = {command}\n[subsystems.runaway.confine]\n"
+        neighbour = '[subsystems.neighbour]\ncommand = ["sleep", "600"]\n'
+        house.config.write_text(QUICK + model + runaway + neighbour)
+        house.start()
+        house.wait(lambda: house.ctl("logs", "runaway").stdout.strip().endswith("}"), "its tries")
+        tried = json.loads(house.ctl("logs", "runaway").stdout.splitlines()[-1])
+        assert {name for name, passed in tried.items() if passed} == set()
+        assert len(tried) == 8
+        house.wait(lambda: len(house.events("egress.refused")) == 2, "the refusals to be told")
+        told = {event["fields"]["host"] for event in house.events("egress.refused")}
+        assert told == {"127.0.0.1", "api.vendor.example"}
+        assert house.subsystem("runaway")["tokens"]["turns"] == 0
+
+
 def test_a_confined_child_is_heard_printed_and_judged_as_any_other() -> None:
     """READY and a status line by its notify socket, its output in its log, the signal that ended it in the status."""
     source = (
