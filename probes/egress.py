@@ -2,8 +2,8 @@
 
 A refusal is the policy at work: it is told, and held against nobody, as is a host that is reached for the first time.
 Many refusals in a short time are a search for a hole; the same host counts once in ten seconds, since programs try
-again by themselves. A tunnel to an allowed host that names another one inside is no accident of any client. Much that
-is sent out is what a theft looks like from here, where what is inside a tunnel cannot be read.
+again by themselves. A tunnel to an allowed host that names another one inside is no accident of any client. A theft
+looks like a large upload from here, where the contents of a tunnel cannot be read.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _MOST_TOLD = 1_000
 
 
 class Detector(StrEnum):
-    """Names what the probe acts upon."""
+    """Names the anomalies that the probe acts upon."""
 
     REFUSED_BURST = "refused_burst"
     UPLOAD = "upload"
@@ -91,7 +91,7 @@ class EgressSent(Struct, frozen=True, gc=False):
 
 
 class EgressObserver(Protocol):
-    """Hears what passes the way out."""
+    """Receives the connections that the way out refuses or opens, and the bytes it sends."""
 
     def refused(self, event: EgressRefused) -> None: ...
 
@@ -174,7 +174,7 @@ class Egress:
             self._push(Finding(NAME, event.subsystem, Severity.WARNING, event.at, reason, evidence=evidence))
 
     def sent(self, event: EgressSent) -> None:
-        """Count what went out."""
+        """Count the bytes that went out."""
         window = self._settings.upload_window_seconds
         self._sent.setdefault(event.subsystem, _Hosts(window)).add(event.at, event.host, event.sent_bytes)
 

@@ -1,4 +1,4 @@
-"""Define the answers about what subsystems may reach."""
+"""Define the answers about the policies of subsystems."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class PolicyLine(TypedDict):
 
 
 class PolicyChange(TypedDict):
-    """Tells what a change of the configuration changes in the policy of one subsystem.
+    """Tells how a change of the configuration changes the policy of one subsystem.
 
     `asks` tells whether it begins or ceases to ask a person about other hosts; null if that is as before.
     """
@@ -54,7 +54,7 @@ class Approvals(TypedDict):
 
 
 class PolicyChanges(TypedDict):
-    """Tells what a reload now would change, and whether that needs a reason."""
+    """Tells which policies a reload now would change, and whether that needs a reason."""
 
     needs_reason: bool
     changes: Sequence[PolicyChange]

@@ -1,4 +1,4 @@
-"""Check what confines subsystems: that it can be, that its words can be read, and that no port inside is asked.
+"""Check the tables `confine`: that a cell is possible, that each text can be read, and that no port inside is asked.
 
 A confined subsystem has a loopback of its own, so nobody outside reaches a port that it listens on: neither the
 gateway, whose model server it may be, nor a health check. A Unix socket in its workspace is reached from both sides.
@@ -21,7 +21,7 @@ _WAYS_BY_PORT = ("http", "tcp")
 
 
 def check_confine(config: Config) -> Iterator[Complaint]:
-    """Yield every fault in the tables `confine`, and of what does not go with them."""
+    """Yield every fault in the tables `confine`, and of the keys that do not go with them."""
     for name, spec in config.subsystems.items():
         path: KeyPath = ("subsystems", name)
         if spec.confine is not None:

@@ -1,4 +1,4 @@
-"""`[subsystems.NAME.confine]` and `[confine]`: what a subsystem's processes may reach."""
+"""`[subsystems.NAME.confine]` and `[confine]`: the policy of a subsystem's processes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ ProfileName = Literal["open", "gateway-only", "workspace", "sealed"]
 
 
 class ConfineConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Sets what a subsystem's processes may reach; a subsystem without this table is as `[confine] default` says.
+    """Sets the policy of a subsystem's processes; a subsystem without this table is as `[confine] default` says.
 
     docs/confinement.md explains the profiles.
     """

@@ -83,7 +83,7 @@ class Directories:
     def notify_directory(self, subsystem: str) -> Path:
         """Return the directory of a subsystem's notify socket.
 
-        A cell shows the directory, so that what is inside finds the socket of a later daemon too.
+        A cell shows the directory, so that programs inside find the socket of a later daemon too.
         """
         return self.runtime / "notify" / subsystem
 

@@ -1,4 +1,4 @@
-"""`[secrets.NAME]`: what the way out fills into requests of confined subsystems, and what is wrong with it."""
+"""`[secrets.NAME]`: the secrets that the way out fills into requests of confined subsystems, and their faults."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Say what a subsystem's processes may reach, and what a change of that widens."""
+"""Define the policy of a subsystem's processes, put it in force, and name the requests that a change newly allows."""

@@ -1,4 +1,4 @@
-"""Hear what the programs that make cells answer: over one socket for each order, with the listeners of its doors."""
+"""Read the answers of the programs that make cells: over one socket for each order, with the listeners of its doors."""
 
 from __future__ import annotations
 

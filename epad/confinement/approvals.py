@@ -52,7 +52,7 @@ _ANSWERED: Final = frozenset({State.ALLOWED, State.DENIED})
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """Names what is asked for."""
+    """Names the host and port that a subsystem asks for."""
 
     subsystem: str
     host: str
@@ -71,7 +71,7 @@ class Subject:
 class Question:
     """Holds one question. `until` is when its answer ends, on the monotonic clock; None: never.
 
-    `waiting` are the connections that wait for the answer; `program` is what asked, as far as that is known.
+    `waiting` are the connections that wait for the answer; `program` has asked, as far as that is known.
     """
 
     number: int
@@ -134,14 +134,14 @@ class Approvals:
         return question
 
     def approve(self, number: int, seconds: float | None = APPROVED_SECONDS, reason: str = "") -> list[int]:
-        """Allow what a question asks for, for so long; None: for ever. Return who waited. Raises ApprovalError."""
+        """Allow the host of a question for so long; None: for ever. Return who waited. Raises ApprovalError."""
         question = self.answerable(number)
         if seconds is None:
             self._always.add(question.subject)
         return self._answer(question, State.ALLOWED, seconds, reason)
 
     def deny(self, number: int, reason: str = "") -> list[int]:
-        """Deny what a question asks for. Return who waited. Raises ApprovalError."""
+        """Deny the host of a question. Return who waited. Raises ApprovalError."""
         return self._answer(self.answerable(number), State.DENIED, _DENIED_SECONDS, reason)
 
     def deny_all(self, subsystem: str, reason: str) -> list[int]:
@@ -182,7 +182,7 @@ class Approvals:
         return self._clock.monotonic()
 
     def expire(self) -> list[Question]:
-        """Close the questions that nobody answered in time, and return them with who waited; end what has ended."""
+        """Close the questions that nobody answered in time, and return them with who waited; end old answers."""
         now = self._clock.monotonic()
         late = [question for question in self.open() if question.deadline <= now]
         for question in late:

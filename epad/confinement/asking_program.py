@@ -15,7 +15,7 @@ _PROC: Final = Path("/proc")
 def asking_program(root: int, port: int, proc: Path = _PROC) -> str:
     """Return the command and the pid of the program at a port of a cell, by any process of it; empty if none is found.
 
-    A person decides by it, and the program can write what it likes into its own command line: the pid is the kernel's.
+    A person decides by it, and the program can write any text into its own command line: the pid is the kernel's.
     """
     with suppress(OSError):
         socket = _socket_at(proc / str(root) / "net", port)

@@ -1,4 +1,4 @@
-"""Keep on the disk what a daemon that comes later must know of a living cell: its profile, its doors, its gaps."""
+"""Keep on the disk the facts of a living cell that a later daemon needs: its profile, its doors, its gaps."""
 
 from __future__ import annotations
 

@@ -270,7 +270,7 @@ class Cells:
     # For the responses.
 
     async def shut(self, subsystem: str) -> str:
-        """Let a subsystem reach nothing, now and when it is started again; what it was doing is cut off.
+        """Let a subsystem reach nothing, now and when it is started again; its open connections are cut off.
 
         Return the result in words; empty where it has no door.
         """
@@ -292,7 +292,7 @@ class Cells:
         return living.trouble or f"its {_listed(living)} open"
 
     def fall_back(self, subsystem: str) -> str:
-        """Start a subsystem under its last good policy from now on; say what is suspect, if anything is."""
+        """Start a subsystem under its last good policy from now on; name the suspect changes, if any are."""
         return self._context.policies.fall_back(subsystem)
 
     def take_back(self, subsystem: str) -> None:
@@ -337,7 +337,7 @@ class Cells:
         return tuple(kind for kind in DoorKind if wanted[kind] and kind in self._context.keepers)
 
     async def _bring(self, subsystem: str, living: _Living) -> None:
-        """Bring the doors of a cell to what is wanted by now: a call that waited for another does the newest."""
+        """Bring the doors of a cell to the wanted state: a call that waited for another applies the newest."""
         async with living.changing:
             if self._living.get(subsystem) is not living:
                 return

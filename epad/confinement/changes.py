@@ -1,7 +1,7 @@
-"""Tell what a change of the configuration changes in policies: a line for each thing, with when it is so.
+"""Tell how a change of the configuration changes policies: a line for each change, with the time it is in force.
 
-Hosts are asked for anew with each connection, so a change of them is in force at once. Files, devices and system calls
-are what a cell was built with, so theirs is in force when the subsystem starts next.
+Hosts are asked for anew with each connection, so a change of them is in force at once. A cell is built with
+its files, devices and system calls, so a change of those is in force when the subsystem starts next.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class WideningRefusedError(EpadError):
 
 @dataclass(frozen=True, slots=True)
 class PolicyChange:
-    """Holds what one subsystem may reach now and could not before, and the other way round."""
+    """Holds the requests of one subsystem that are allowed now and were not before, and the other way round."""
 
     subsystem: str
     widens: tuple[Widening, ...] = ()

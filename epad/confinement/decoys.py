@@ -1,4 +1,4 @@
-"""Plant keys that open nothing, and recognise them in what a subsystem sends: only who collects keys has a use for one.
+"""Plant keys that open nothing, and recognise them in the data that a subsystem sends: only a thief of keys sends one.
 
 Each subsystem has its own, made from a secret of this installation, so it is the same at each start and no decoy has
 to be remembered. All of them share a text of twelve characters, so a body is searched once, however many there are.

@@ -1,6 +1,6 @@
-"""Name exactly what a change of a policy widens, each with a request that was refused and now passes.
+"""Name exactly the widenings of a changed policy, each with a request that was refused and now passes.
 
-Policies only allow, so each is a set of requests, and what widens is a difference of sets. It is worked out without
+Policies only allow, so each is a set of requests, and a widening is a difference of sets. It is worked out without
 trying requests:
 
 - *Files.* The paths of both policies' rules cut the tree into regions: all that is below one of these paths, and not

@@ -1,4 +1,4 @@
-"""Put on record what the way out reports: in the event log, in the series, and before the probe."""
+"""Put the reports of the way out on record: in the event log, in the series, and before the probe."""
 
 from __future__ import annotations
 
@@ -61,13 +61,13 @@ class EgressRecord:
         }
 
     def take(self, event: Event) -> None:
-        """Take one report; what is no connection's is left to others."""
+        """Take one report; one that is not about a connection is left to others."""
         take = self._takes.get(event.kind)
         if take is not None:
             take(event)
 
     def lost(self) -> None:
-        """Close what was open through a way out that has ended."""
+        """Close the connections that were open through a way out that has ended."""
         for number, one in list(self._open.items()):
             told = Event(
                 Reported.CLOSED,

@@ -1,8 +1,8 @@
 """Choose the policy that a subsystem is started under: the configured one, or that of its last good run.
 
 A policy is good once a run under it has lasted an hour. A recovery starts a subsystem again under the last good one if
-the configured one is another: what was changed within the hour is suspect, and the recovery's log says what that is.
-It holds until the configuration is changed again, or a person orders a start.
+the configured one is another: changes made within the hour are suspect, and the recovery's log names them. It holds
+until the configuration is changed again, or a person orders a start.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class PoliciesInForce:
             write_for_owner(self._path(policy.subsystem), msgspec.json.encode(policy))
 
     def fall_back(self, subsystem: str) -> str:
-        """Put the last good policy in force for a recovery; say what of the configured one is suspect, if any is."""
+        """Put the last good policy in force for a recovery; name the suspect changes since, if there are any."""
         configured, good = self._configured(subsystem), self._good(subsystem)
         if good is None or good == configured:
             return ""

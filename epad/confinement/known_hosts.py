@@ -1,4 +1,4 @@
-"""Remember which hosts each subsystem has reached, and what a person has allowed for ever, in `state.db`."""
+"""Remember which hosts each subsystem has reached, and those that a person has allowed for ever, in `state.db`."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class KnownHosts:
         self._writing = Tasks(self._log)
 
     async def load(self) -> None:
-        """Read what is known. Raises DatabaseError."""
+        """Read the known hosts. Raises DatabaseError."""
         rows = await self._database.read(
             lambda connection: fetch(connection, "SELECT subsystem, host, port FROM known_host")
         )
@@ -55,7 +55,7 @@ class KnownHosts:
         return True
 
     async def approved(self) -> Sequence[Subject]:
-        """Return what a person has allowed for ever. Raises DatabaseError."""
+        """Return the hosts that a person has allowed for ever. Raises DatabaseError."""
         rows = await self._database.read(
             lambda connection: fetch(connection, "SELECT subsystem, host, port FROM approved_host")
         )

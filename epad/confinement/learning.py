@@ -1,8 +1,9 @@
-"""Propose the smallest policy for what a recording has seen, and name what is never proposed.
+"""Propose the smallest policy for a recording of a program, and name the requests that are never proposed.
 
 A file that was read becomes a rule for itself; several in one directory, or a directory that was listed, a rule for
-that, unless it is too broad: the root, a directory below it, a home and what lies above it. What was written lies in
-one workspace. Keys, sessions, what others run, epad's own files and services of this machine are told, and left out.
+that, unless it is too broad: the root, a directory below it, a home and the directories above it. Written files lie in
+one workspace. Keys, sessions, files that others run, epad's own files and services of this machine are left out, and
+named with the reason.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ PolicyOf = Callable[[ConfineConfig], Policy]
 
 @dataclass(frozen=True, slots=True)
 class Proposal:
-    """Holds a table, and what the program did that it does not allow, each with the reason."""
+    """Holds a table, and the requests of the program that the table does not allow, each with the reason."""
 
     confine: ConfineConfig
     left_out: tuple[str, ...] = ()
@@ -45,7 +46,7 @@ class Proposal:
 def propose(
     recording: Recording, policy_of: PolicyOf, home: str, gateway_ports: Iterable[int] = ()
 ) -> Proposal:
-    """Return the smallest policy that a program needs for what it did in a recording."""
+    """Return the smallest policy that allows the requests of a recording."""
     return _Learner(recording, policy_of, home, frozenset(gateway_ports)).propose()
 
 
@@ -105,7 +106,7 @@ class _Learner:
         return not _is_of_the_kernel(path)
 
     def _name_protected(self, policy: Policy) -> None:
-        """Name what was written and stays read-only, or out of reach."""
+        """Name the written files that stay read-only, or out of reach."""
         for path in self._recording.written:
             if self._is_secret(path) or _is_hidden(policy, path):
                 self._left_out.setdefault(f"write {path}", self._why(path))
@@ -186,7 +187,7 @@ class _Learner:
 
 
 def refused(recording: Recording, policy: Policy) -> tuple[str, ...]:
-    """Return what a policy would refuse of a recording; in a place of the cell's own, what it has not made itself."""
+    """Return the requests of a recording that a policy refuses; in the cell's own places, for files it has not made."""
     made = recording.created
 
     def can_see(path: str) -> bool:
@@ -222,6 +223,6 @@ def _outermost(paths: Iterable[str]) -> tuple[str, ...]:
 
 
 def _is_hidden(policy: Policy, path: str) -> bool:
-    """Tell if a rule takes a path out, so that no rule for what is around it gives it."""
+    """Tell if a rule takes a path out, so that no rule for a directory around it gives it."""
     above = [rule for rule in policy.files if is_below(path, rule.path)]
     return bool(above) and max(above, key=lambda rule: len(rule.path)).access is Access.NONE

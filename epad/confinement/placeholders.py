@@ -14,7 +14,7 @@ def clear(paths: Iterable[str], kept_below: Iterable[str]) -> None:
     """Delete placeholders that are empty still, but for those below roots that another living cell may write.
 
     A mount on a file is gone once that file is deleted, in whichever namespace: the other cell could put its own there.
-    Deepest first, so that a directory is empty by then. What cannot be deleted stays, and harms nobody.
+    Deepest first, so that a directory is empty by then. A placeholder that cannot be deleted stays, and does no harm.
     """
     roots = tuple(kept_below)
     for path in sorted(paths, reverse=True):

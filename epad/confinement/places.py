@@ -1,7 +1,7 @@
 """The places of a machine that every policy speaks of: the system's own, the cell's own, and those never to be had.
 
-What a program needs to run is readable. What runs outside the cell when a person opens a project or a shell is not
-writable. What opens other doors, such as keys, is not readable.
+Files that a program needs to run are readable. Files that are run outside the cell when a person opens a project or a
+shell are not writable. Keys and sessions are not readable.
 """
 
 from __future__ import annotations

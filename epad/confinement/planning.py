@@ -85,7 +85,7 @@ class MachinePlanner:
         return plan_of(order.policy, program, await self._examined(user), order.doors, self._ports())
 
     def abilities(self) -> Mapping[int | None, Abilities]:
-        """Return what was tried so far, by user."""
+        """Return the abilities tried so far, by user."""
         return self._abilities
 
     async def _examined(self, user: User | None) -> Abilities:

@@ -1,4 +1,4 @@
-"""A policy: what the processes of one subsystem may reach, as absolute paths, parsed hosts and abilities.
+"""A policy: the absolute paths, parsed hosts and abilities that the processes of one subsystem may reach.
 
 Files are a set of rules. **The deepest rule above a path decides about it**, whichever stands first: below `/home/me` a
 rule for `/home/me/.ssh` takes that directory out again. So two policies can be compared exactly (`difference.py`), and
@@ -36,7 +36,7 @@ from runners.egress.rules import HostRule, first_match, parse
 
 
 class Access(enum.IntEnum):
-    """What a rule gives of the files below its path."""
+    """The access that a rule gives to the files below its path."""
 
     NONE = 0
     OWN = 1
@@ -46,7 +46,7 @@ class Access(enum.IntEnum):
 
 
 class Ability(enum.Enum):
-    """What a policy gives beside files and hosts."""
+    """An ability that a policy gives beside files and hosts."""
 
     MODEL = "reach a model through epad's gateway"
     GPU = "use the GPUs"
@@ -56,7 +56,7 @@ class Ability(enum.Enum):
 
 @dataclass(frozen=True, slots=True, order=True)
 class FileRule:
-    """Gives access to a path and what is below it, but for what a deeper rule is about."""
+    """Gives access to a path and the files below it, but for the paths of deeper rules."""
 
     path: str
     access: Access
@@ -102,7 +102,7 @@ Request = FileRequest | HostRequest | AbilityRequest | SecretRequest
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """What one subsystem may reach. `files` is in the order of paths, and has one rule a path.
+    """The files, hosts and abilities of one subsystem. `files` is in the order of paths, and has one rule a path.
 
     `directory` is where its program starts. With `ask` a host that no rule names waits for a person. With `decoys`
     keys that open nothing are shown to it.
@@ -282,7 +282,7 @@ def _abilities(confine: ConfineConfig, *, gateway: bool) -> Iterator[Ability]:
 def _hidden(
     profile: ProfileName, directories: Directories, home: Path, place: Callable[[str], str]
 ) -> list[str]:
-    """Return what no policy gives: the daemon's directories, its configuration, and what opens other doors."""
+    """Return the paths that no policy gives: the daemon's directories, its configuration, and keys and sessions."""
     chosen = directories.config_file
     own = (directories.state, directories.runtime, *((chosen, f"{chosen}.d") if chosen else ()))
     hidden = [place(str(path)) for path in own]

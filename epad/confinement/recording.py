@@ -48,7 +48,7 @@ _DNS_PORT: Final = 53
 
 @dataclass
 class Recording:
-    """Holds what was seen of a program: the paths that it read, listed and wrote, in their final form.
+    """Holds the requests of a program: the paths that it read, listed and wrote, in their final form.
 
     `created` are those that it made itself, `passing` those of them that it removed again. `names` are the names that
     look-ups gave to addresses; `ports` those that it listened on.
@@ -98,7 +98,7 @@ class _Reader:
         self._directories: dict[int, str] = {}
 
     def take(self, process: int, text: str) -> None:
-        """Take a call in; what failed, or is none, changes nothing."""
+        """Take a call in; a line that is none, or a call that failed, changes nothing."""
         match = _CALL.match(text)
         if match is None:
             return

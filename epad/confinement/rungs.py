@@ -18,7 +18,7 @@ _PROFILE_PLACE: Final = "/etc/apparmor.d/epad-cell"
 
 
 class Rung(StrEnum):
-    """Names what a machine's cells are made of, from the best down."""
+    """Names the walls that a machine's cells have, from the best down."""
 
     USER_NAMESPACE = "every wall stands, in a user namespace"
     ROOT = "every wall stands, put up by root"

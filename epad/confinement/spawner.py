@@ -1,4 +1,4 @@
-"""Define what makes cells: the zygote, or units of systemd."""
+"""Define the makers of cells: the zygote, or units of systemd."""
 
 from __future__ import annotations
 

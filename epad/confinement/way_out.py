@@ -3,12 +3,12 @@
 The process is started with the first door, and again whenever it ends. It holds every connection of every cell, so the
 daemon's own loop carries none of their bytes. Whatever happens, it fails closed:
 
-| event | what passes then |
+| event | data that passes then |
 |---|---|
 | the process dies | nothing: its connections end with it, and who connects waits for the next process |
 | the daemon dies | nothing: the process sees the channel end, cuts everything and ends |
 | a door is closed | nothing of that subsystem; a process that has not cut it in time is killed |
-| either side reads no more | what is open, until the channel is full; then the process ends |
+| either side reads no more | that of open connections, until the channel is full; then the process ends |
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _PASSED_ON: Final = (
 
 @dataclass(frozen=True, slots=True)
 class WayOutContext:
-    """Holds what the way out works with. `policies` gives a subsystem's policy as of now.
+    """Holds the parts that the way out works with. `policies` gives a subsystem's policy as of now.
 
     `program` names the program at the other end of a subsystem's connection, by its port; empty if it is not found.
     """
@@ -134,12 +134,12 @@ class WayOut:
             self._cutting.pop(subsystem, None)
 
     def configure(self) -> None:
-        """Give every open door the rules as they are now; what is open stays."""
+        """Give every open door the rules as they are now; open connections stay."""
         for subsystem in self._doors:
             self._tell(subsystem)
 
     def approve(self, number: int, seconds: float | None = APPROVED_SECONDS, reason: str = "") -> Question:
-        """Allow what a question asks for; None: for ever. Raises ApprovalError."""
+        """Allow the host that a question asks for; None: for ever. Raises ApprovalError."""
         waited = self._context.approvals.approve(number, seconds, reason)
         question = self._decided(number)
         self._tell(question.subject.subsystem)
@@ -148,7 +148,7 @@ class WayOut:
         return question
 
     def deny(self, number: int, reason: str = "") -> Question:
-        """Deny what a question asks for. Raises ApprovalError."""
+        """Deny the host that a question asks for. Raises ApprovalError."""
         waited = self._context.approvals.deny(number, reason)
         question = self._decided(number)
         self._decide(waited, allow=False, why=Why.DENIED, words=f"{question.subject} was denied by a person")
@@ -222,7 +222,7 @@ class WayOut:
             self._process.kill()
 
     def _forget_all(self) -> None:
-        """Forget what a process that has ended was told, and put an end to its connections on record."""
+        """Forget the orders given to a process that has ended, and put an end to its connections on record."""
         self._told.clear()
         self._context.record.lost()
         self._context.approvals.withdraw_all()
@@ -281,7 +281,7 @@ class WayOut:
                 self._context.record.take(event)
 
     def _ask(self, event: Event) -> None:
-        """Put a connection's question, or answer it by what a person has said before."""
+        """Put a connection's question, or answer it as a person has answered before."""
         subject = Subject(event.door, event.host, event.port)
         question = self._context.approvals.ask(subject, event.connection)
         if question is None:
@@ -338,7 +338,7 @@ class WayOut:
         self._timer = None if delay is None else asyncio.get_running_loop().call_later(delay, self._expire)
 
     def _expire(self) -> None:
-        """Refuse who was not answered in time, and take back what was allowed for a time."""
+        """Refuse connections that were not answered in time, and end approvals whose time is over."""
         for question in self._context.approvals.expire():
             words = (
                 f"nobody answered question {question.number} within {ANSWER_SECONDS:g} s: "

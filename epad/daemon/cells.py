@@ -1,4 +1,4 @@
-"""Make the cells of the daemon: what plans and makes them on this machine, and who accepts at their doors."""
+"""Make the cells of the daemon: the parts that plan and make them on this machine, and that accept at their doors."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class GatewayDoors:
 
 
 def make_policies(given: Given, joints: Joints) -> PoliciesInForce:
-    """Make what knows each subsystem's policy as of now."""
+    """Make the part that knows each subsystem's policy as of now."""
     policies = Policies(given.directories, os.environ)
 
     def policy(name: str) -> Policy:

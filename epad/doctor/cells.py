@@ -39,7 +39,7 @@ def check_cells() -> Iterator[Check]:
 
 
 def judge(abilities: Abilities, ways_out: list[str], machine: Machine) -> Check:
-    """Word what was found: the rung, what is missing, what got out, and the line that gives the next rung."""
+    """Word the findings: the rung, the missing walls, the attempts that got out, and how to get the next rung."""
     rung, lacking = rung_of(abilities), abilities.lacking()
     got_out = f"; a program in it could {', '.join(ways_out)}" if ways_out else "; no way out was found"
     if lacking:

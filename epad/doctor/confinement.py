@@ -1,4 +1,4 @@
-"""Find what is doubtful about policies on this machine. Used by `epad check`."""
+"""Find doubtful policies on this machine. Used by `epad check`."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def _check_upstreams(path: KeyPath, config: Config, policy: Policy) -> Iterator[
 
 
 def _check_shared(policies: Mapping[str, Policy]) -> Iterator[Complaint]:
-    """Yield the pairs of which one can write what the other runs, or both write the same."""
+    """Yield the pairs of which one can write files that the other runs, or both write the same."""
     for (first, one), (second, other) in itertools.combinations(policies.items(), 2):
         writes = [policy.profile == "workspace" for policy in (one, other)]
         if not any(writes):

@@ -13,7 +13,7 @@ _OPEN = "open"
 
 
 def in_full(subsystem: Subsystem) -> str:
-    """Say how a subsystem is confined, and what is amiss with that; `-` for one without a process of epad's."""
+    """Say how a subsystem is confined, and which walls or doors are amiss; `-` for one without a process of epad's."""
     confined = subsystem.get("confine")
     if confined is None:
         return "-"
@@ -29,7 +29,7 @@ def in_a_word(subsystem: Subsystem) -> str:
 
 
 def troubles(subsystem: Subsystem) -> list[str]:
-    """Name the walls that are missing, with the reasons, and say what is wrong with the doors."""
+    """Name the walls that are missing, with the reasons, and say how the doors are at fault."""
     confined = subsystem.get("confine")
     if confined is None:
         return []

@@ -23,7 +23,7 @@ class CellDoors:
         self._listeners[subsystem] = self._server.listen_on(listening, subsystem, handed_over=False)
 
     async def close(self, subsystem: str) -> None:
-        """Accept no more, and hang up on who came in: what is being answered is severed by `Access`, and ends first."""
+        """Accept no more, and hang up on clients that came in: `Access` severs turns in flight, which end first."""
         listener = self._listeners.pop(subsystem, None)
         if listener is not None:
             await self._server.cut(listener)

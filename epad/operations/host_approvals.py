@@ -28,7 +28,7 @@ class Answers(Protocol):
 
 
 class Kept(Protocol):
-    """Keeps what is allowed for ever; `epad/confinement/known_hosts.py` does."""
+    """Keeps the hosts that are allowed for ever; `epad/confinement/known_hosts.py` does."""
 
     async def approve(self, subject: Subject, reason: str) -> None:
         """Raises DatabaseError."""
@@ -43,7 +43,7 @@ class HostApprovals:
         self._kept = kept
 
     def show(self) -> Approvals:
-        """Return every question that is kept, and what is allowed for ever."""
+        """Return every question that is kept, and the hosts that are allowed for ever."""
         questions = self._answers.approvals
         always: dict[str, list[str]] = {}
         for subject in sorted(questions.always, key=str):
@@ -52,7 +52,7 @@ class HostApprovals:
         return {"questions": [_shown(one, now) for one in questions.all()], "always": always}
 
     async def approve(self, number: str, seconds: float | None, reason: str) -> str:
-        """Allow a host, and return what holds now. Raises UnknownQuestionError, ConflictError.
+        """Allow a host, and return a sentence that says so. Raises UnknownQuestionError, ConflictError.
 
         An answer for ever is on the disk before anything passes by it.
         """
@@ -69,7 +69,7 @@ class HostApprovals:
         return f"{subject.subsystem} may reach {subject} {how_long}"
 
     def deny(self, number: str, reason: str) -> str:
-        """Deny a host, and return what holds now. Raises UnknownQuestionError, ConflictError."""
+        """Deny a host, and return a sentence that says so. Raises UnknownQuestionError, ConflictError."""
         subject = self._answers.deny(self._answerable(number).number, reason).subject
         return f"{subject.subsystem} may not reach {subject}, and is not asked about again for an hour"
 

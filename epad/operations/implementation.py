@@ -68,7 +68,7 @@ class Reloads(Protocol):
         ...
 
     async def policy_changes(self) -> tuple[PolicyChange, ...]:
-        """Return what it would change in policies. Raises ConfigError."""
+        """Return the changes of policies that it would make. Raises ConfigError."""
         ...
 
 

@@ -27,7 +27,7 @@ RECORDING: Final = ".epad-recording"
 
 
 class LearningError(EpadError):
-    """A subsystem cannot be recorded; the message says why, and what to do."""
+    """A subsystem cannot be recorded; the message says why, and names the fix."""
 
 
 @dataclass(slots=True)

@@ -126,7 +126,7 @@ class Operations(Protocol):
         ...
 
     async def confine_diff(self) -> PolicyChanges:
-        """Return what a reload now would change in policies. Raises ConflictError for a broken configuration."""
+        """Return the changes of policies that a reload now would make. Raises ConflictError for a broken configuration."""
         ...
 
     def approvals(self) -> Approvals:

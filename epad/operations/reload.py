@@ -178,7 +178,7 @@ class Reloader:
         self._take_policies(config)
 
     def tell_of_start(self, former: Mapping[str, Policy]) -> None:
-        """Record what has changed in policies since the previous run, whose they are: nobody gave a reason for it."""
+        """Record the changes of policies since the previous run: nobody gave a reason for them."""
         changes = policy_changes(former, self._policies_in_force)
         self._tell_of_policies(changes, "changed while no daemon ran")
 
@@ -199,7 +199,7 @@ class Reloader:
             return changes.sentences()
 
     async def policy_changes(self) -> tuple[PolicyChange, ...]:
-        """Return what a reload now would change in policies. Raises ConfigError."""
+        """Return the changes of policies that a reload now would make. Raises ConfigError."""
         return self._changes_to(await asyncio.to_thread(self._read)).policies
 
     async def reload(self, why: str = "") -> list[str]:

@@ -37,7 +37,7 @@ class CellDoors(Protocol):
     """Opens and shuts the doors of confined subsystems; of one that is not confined there are none."""
 
     async def shut(self, subsystem: str) -> str:
-        """Let it reach nothing any more, and cut off what it was doing; return the result, empty without doors."""
+        """Let it reach nothing any more, and cut off its open connections; return the result, empty without doors."""
         ...
 
     async def open(self, subsystem: str) -> str:
@@ -46,10 +46,10 @@ class CellDoors(Protocol):
 
 
 class CellStarts(CellDoors, Protocol):
-    """Chooses what policy a confined subsystem is started under."""
+    """Chooses the policy that a confined subsystem is started under."""
 
     def fall_back(self, subsystem: str) -> str:
-        """Start it under its last good policy; say what is suspect of the configured one, empty if nothing is."""
+        """Start it under its last good policy; name the suspect changes of the configured one, empty if there are none."""
         ...
 
     def take_back(self, subsystem: str) -> None:

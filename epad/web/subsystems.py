@@ -119,7 +119,7 @@ def _hold(subsystem: Mapping[str, Any]) -> Html:
 
 
 def _walls(subsystem: Subsystem) -> Html:
-    """Say how it is confined; what is missing stands out."""
+    """Say how it is confined; missing walls stand out."""
     amiss = (join(tag("strong", trouble, class_="amiss"), " ") for trouble in confinement.troubles(subsystem))
     return join(confinement.in_a_word(subsystem) or "-", " ", *amiss)
 

@@ -1,6 +1,7 @@
-"""Try to get out of the cell that this runs in, and print what was got, as JSON: `epactl doctor` runs it.
+"""Try to get out of the cell that this runs in, and print the results as JSON: `epactl doctor` runs it.
 
-Each attempt is one that succeeds for the same user outside. What they reach for is prepared by `epad/doctor/cells.py`.
+Each attempt is one that succeeds for the same user outside. `epad/doctor/cells.py` prepares the things that they
+reach for.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Build the file tree of a cell: only what the plan names exists in it.
+"""Build the file tree of a cell: only files that the plan names exist in it.
 
     1. copy each mount that is wanted, by a descriptor, out of the tree that is seen now
     2. mount an empty file system somewhere, or cover places of the host's tree where that is the base
@@ -6,8 +6,8 @@
     4. make it the root, and let go of the old one
 
 Nothing of the cell runs before the last step, and a failure before it leaves the tree of the start. A root that may be
-written, and what is protected in it, are opened without following symbolic links: under a root daemon whoever owns the
-directory might swap one in, between the plan and now.
+written, and the protected files in it, are opened without following symbolic links: under a root daemon the owner of
+the directory might swap one in, between the plan and now.
 """
 
 from __future__ import annotations
@@ -84,7 +84,7 @@ class Owner:
 
 @dataclass(slots=True)
 class Built:
-    """Tells what was made outside of the cell for it: placeholders of protected paths."""
+    """Lists the files that were made outside of the cell for it: placeholders of protected paths."""
 
     placeholders: list[str] = field(default_factory=list)
 
@@ -117,7 +117,7 @@ def build(tree: Tree, owner: Owner, put_proc: Callable[[str], None]) -> Built:
 
 
 def mount_proc(place: str) -> None:
-    """Mount the /proc of the pid namespace that we are in, without what changes or tells of the machine."""
+    """Mount the /proc of our pid namespace, without the files that change the machine or describe it."""
     kernel.mount("proc", place, _PRIVATE | kernel.MS_NOEXEC)
     for name in _READ_ONLY_IN_PROC:
         _cover_again(f"{place}/{name}", f"{place}/{name}", _READ_ONLY)

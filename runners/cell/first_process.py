@@ -159,7 +159,7 @@ def _show(plan: CellPlan) -> None:
     """Show the plan's name and marks where /proc shows a process's arguments and environment.
 
     The supervisor finds processes by their marks. Written over the block that the kernel made when the zygote was
-    started, which was given room for this; what does not fit is cut.
+    started, which was given room for this; text that does not fit is cut.
     """
     with open("/proc/self/stat", "rb") as file:
         fields = file.read().rpartition(b")")[2].split()

@@ -62,7 +62,7 @@ _TERMINALS: Final = ("/dev/ptmx", "/dev/pts")
 
 @dataclass(frozen=True, slots=True)
 class Ruleset:
-    """Holds what is refused unless a rule allows it: rights of files, of ports, and reach beyond the domain."""
+    """Holds the rights that are refused unless a rule allows them: of files, of ports, and reach beyond the domain."""
 
     files: int
     network: int
@@ -75,7 +75,7 @@ def version() -> int:
 
 
 def ruleset(walls: Collection[Wall]) -> Ruleset:
-    """Return what these walls refuse."""
+    """Return the rights that these walls refuse."""
     files = sum(right for wall, right in _FILE_RIGHT.items() if wall in walls)
     network = _BIND_TCP | _CONNECT_TCP if Wall.LANDLOCK_TCP in walls else 0
     scopes = _SCOPE_ABSTRACT | _SCOPE_SIGNALS if Wall.LANDLOCK_SCOPE in walls else 0
@@ -109,7 +109,7 @@ def rules(plan: CellPlan, refused: int, *, own_tree: bool) -> Iterator[tuple[str
 
 
 def around(root: str, hidden: Collection[str]) -> Iterator[str]:
-    """Yield the paths that make up a root without these below it: what there is now, since rules only allow."""
+    """Yield the paths that make up a root without these below it: the paths that exist now, since rules only allow."""
     below = [path for path in hidden if path == root or path.startswith(f"{root.rstrip('/')}/")]
     if not below:
         yield root

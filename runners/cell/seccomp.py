@@ -1,8 +1,8 @@
 """Filter the system calls of a cell: refuse those that lead out of it, or that nothing in it needs.
 
 A filter of refusals, not of permissions: agents run programs that nobody has listed. Arguments are looked at where a
-call is harmless but for some of them. What the filter cannot see is what a pointer points to, so paths and addresses
-are the other walls' to hold; `clone3` keeps its flags there, and fails as on a kernel that lacks it: C libraries use
+call is harmless but for some of them. The filter cannot read the memory behind a pointer, so paths and addresses are
+the other walls' to hold; `clone3` keeps its flags there, and fails as on a kernel that lacks it: C libraries use
 `clone` then.
 """
 
@@ -159,7 +159,7 @@ class _Filter:
         self._end(name)
 
     def _allow_sockets(self) -> None:
-        """Allow TCP, and as chosen UDP and Unix sockets; of netlink what lists interfaces."""
+        """Allow TCP, and as chosen UDP and Unix sockets; of netlink the protocol that lists interfaces."""
         program = self._program
         self._begin("socket")
         program.load(bpf.argument(0))

@@ -1,7 +1,7 @@
 """Tell which addresses are public, by the registries of special addresses (IANA, 2025).
 
 `ipaddress.is_global` is not used: its answer for mapped and translated addresses has changed between patch releases of
-Python, and what a wall lets through must not.
+Python, and the addresses that a wall lets through must not.
 """
 
 from __future__ import annotations

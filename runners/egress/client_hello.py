@@ -23,7 +23,7 @@ _MOST_RECORDS: Final = 32
 
 @dataclass(frozen=True, slots=True)
 class Hello:
-    """Holds what a hello says of the host that is wanted; `server_name` is empty if it names none."""
+    """Holds the host that a hello names; `server_name` is empty if it names none."""
 
     server_name: str
     is_encrypted: bool
@@ -48,7 +48,7 @@ class HelloRecords:
         return 0
 
     def take(self, data: bytes) -> None:
-        """Take exactly the bytes that were wanted. Raises RefusedError for what is no hello."""
+        """Take exactly the bytes that were wanted. Raises RefusedError for bytes that are no hello."""
         self.raw += data
         if self._record_left:
             self._message += data

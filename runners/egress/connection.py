@@ -1,6 +1,6 @@
 """Serve one client's connection, from its first byte to its last.
 
-**The walk** is `Connection.serve`: hear what is wanted, find its rule (or have a person asked), look the name up once
+**The walk** is `Connection.serve`: read the request, find its rule (or have a person asked), look the name up once
 and check its addresses, connect, check that a tunnel begins with the right name, tell the daemon, and only then send
 the client's first byte on.
 
@@ -41,7 +41,7 @@ _LINGER_SECONDS: Final = 2.0
 
 
 class Behind(Protocol):
-    """Defines what a connection needs of the door that it came in by."""
+    """Defines the parts of its door that a connection uses."""
 
     limits: Limits
     secrets: tuple[Secret, ...]
@@ -116,7 +116,7 @@ class Connection:
                 streams[1].transport.abort()
 
     async def _hear(self) -> Wanted:
-        """Read what the client wants. Raises RefusedError, and OSError if it has hung up."""
+        """Read the request of the client. Raises RefusedError, and OSError if it has hung up."""
         seconds = self._door.limits.head_seconds
         try:
             async with asyncio.timeout(seconds):
@@ -224,7 +224,7 @@ class Connection:
             self._door.report(replace(told, kind=kind))
 
     async def _end(self) -> None:
-        """Wait until what was taken has been sent: a door that is closed meanwhile cuts that too."""
+        """Wait until the bytes that were taken are sent: a door that is closed meanwhile cuts them off too."""
         writers = [streams[1] for streams in (self._client, self._server) if streams is not None]
         for writer in writers:
             writer.close()

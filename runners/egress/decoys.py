@@ -1,4 +1,4 @@
-"""Look for decoys in what goes out in clear: keys that open nothing, which only who collects keys sends.
+"""Look for decoys in bytes that go out in clear: keys that open nothing, which only a thief of keys sends.
 
 They are found as they stand; not encoded, not cut in two by the sender, and not in a tunnel.
 """

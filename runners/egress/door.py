@@ -47,7 +47,7 @@ class Door:
         self.change(order)
 
     def change(self, order: OpenDoor) -> None:
-        """Obey these rules from now on; what is open stays. Raises RuleError."""
+        """Obey these rules from now on; open connections stay. Raises RuleError."""
         self._rules = tuple(map(parse, order.rules))
         self._asks = order.ask
         self.secrets = order.secrets

@@ -55,7 +55,7 @@ class OpenDoor:
 
 @dataclass(frozen=True, slots=True)
 class CloseDoor:
-    """Orders a door to be closed, and what is open through it to be cut."""
+    """Orders a door to be closed, and the connections open through it to be cut."""
 
     door: str
 
@@ -75,7 +75,7 @@ _NAMES: Final = {OpenDoor: "open", CloseDoor: "close", Decide: "decide"}
 
 
 class EventKind(StrEnum):
-    """Lists what the way out reports."""
+    """Lists the kinds of event that the way out reports."""
 
     READY = "ready"
     ASKED = "asked"
@@ -92,7 +92,7 @@ class EventKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """Reports one thing of one connection. What does not apply is empty.
+    """Reports one event of one connection. A field that does not apply is empty.
 
     `how` is `connect`, `http` or `socks5`. `peer` is the port at the client's end of the connection. `count` is how
     many events of this kind one stands for; of CUT, how many connections were cut.
@@ -120,7 +120,7 @@ def write_order(order: Order) -> bytes:
 
 
 def read_order(message: bytes) -> Order:
-    """Read an order. Raises ValueError, TypeError or KeyError for what is none."""
+    """Read an order. Raises ValueError, TypeError or KeyError for a message that is none."""
     values: dict[str, Any] = json.loads(message)
     match values.pop("order"):
         case "open":
@@ -139,7 +139,7 @@ def read_order(message: bytes) -> Order:
 
 
 def write_event(event: Event) -> bytes:
-    """Return an event as a message, without what is empty."""
+    """Return an event as a message, without its empty fields."""
     said = {one.name: getattr(event, one.name) for one in fields(event)}
     return _within({name: value for name, value in said.items() if value not in {"", 0}})
 

@@ -21,7 +21,7 @@ Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
 
 
 class Network(Protocol):
-    """Defines what a door needs of the network; tests hand in one of their own."""
+    """Defines the calls of the network that a door needs; tests hand in one of their own."""
 
     async def look_up(self, host: str) -> Sequence[str]:
         """Return a host's addresses, those to be tried first before the others. Raises OSError."""

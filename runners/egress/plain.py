@@ -1,6 +1,6 @@
 """Carry one request by plain HTTP: its body read strictly and written anew, its answer marked as the last.
 
-One request a connection: what a client sends behind its request goes nowhere, so no second one can be smuggled.
+One request a connection: bytes that a client sends behind its request go nowhere, so no second one can be smuggled.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """Read the head of a request to a proxy (RFC 9112), and write the one that goes on to the server.
 
-What two readers may understand differently is refused: a field that stands twice or is folded, a space before a colon,
-two lengths, a bare line feed, a user before an `@`. The head that goes on is written anew from what was understood.
+A head that two readers may understand differently is refused: a field that stands twice or is folded, a space before
+a colon, two lengths, a bare line feed, a user before an `@`. The head that goes on is written anew from the parsed one.
 """
 
 from __future__ import annotations

@@ -33,12 +33,12 @@ Address = ipaddress.IPv4Address | ipaddress.IPv6Address
 
 
 class RuleError(ValueError):
-    """A text is no rule, or no host; the message names what is wrong with it and what to write instead."""
+    """A text is no rule, or no host; the message names the fault and the text to write instead."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class HostRule:
-    """Holds what may be reached: a host, or every host below it, at one port.
+    """Allows a host, or every host below it, at one port.
 
     `name` is lower case and ASCII; of a rule by address it is the address. `address` is where that host is always
     found; empty for a host whose name is looked up.

@@ -9,7 +9,7 @@ from runners.egress.network import READ_BYTES, Streams
 
 
 class Tunnel:
-    """Two connections as one. `up` and `down` count what was sent on; `moved_at` is when that was last."""
+    """Two connections as one. `up` and `down` count the bytes sent on; `moved_at` is the time of the last."""
 
     def __init__(self, client: Streams, server: Streams) -> None:
         self._client = client
@@ -45,7 +45,7 @@ class Tunnel:
         await writer.drain()
 
     async def copy_down(self, most: int | None = None) -> None:
-        """Send on what the server sends, until it ends or so many bytes have come. Raises OSError."""
+        """Send on the bytes of the server, until it ends or so many bytes have come. Raises OSError."""
         reader, _ = self._server
         left = most
         while left is None or left > 0:

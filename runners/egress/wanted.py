@@ -1,4 +1,4 @@
-"""Hear what a client wants: a tunnel by CONNECT or SOCKS5, or one request by plain HTTP."""
+"""Read the request of a client: a tunnel by CONNECT or SOCKS5, or one request by plain HTTP."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SOCKS4: Final = b"\x04"
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Holds what a client wants. `head` is that of a plain request as it goes on; None for a tunnel.
+    """Holds the request of a client. `head` is that of a plain request as it goes on; None for a tunnel.
 
     `body_length` is None for a body in chunks. `is_head`: it asks for the head of an answer alone.
     `over_tls`: the plain request goes out over TLS that is spoken here.

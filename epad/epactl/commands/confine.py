@@ -1,4 +1,4 @@
-"""Show what a reload would change in policies, and reload with a reason for what widens."""
+"""Show how a reload would change policies, and reload with a reason if a policy widens."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def diff(call: Call) -> int:
-    """`epactl confine diff`: a line for each thing, `+` for what widens and `-` for what narrows."""
+    """`epactl confine diff`: a line for each change, `+` if it widens a policy and `-` if it narrows one."""
     answer: PolicyChanges = call.client.get(Operation.CONFINE_DIFF_READ.path)
     lines = [clean(line) for change in answer["changes"] for line in change["lines"]]
     if answer["needs_reason"]:
@@ -24,7 +24,7 @@ def diff(call: Call) -> int:
 
 
 def reload(call: Call) -> int:
-    """`epactl reload [--reason R]`: a reason of a person's stands for what widens too."""
+    """`epactl reload [--reason R]`: a person's reason also stands for the changes that widen a policy."""
     if call.arguments.dry_run:
         return rehearse(call, Operation.RELOAD)
     reason = call.arguments.reason

@@ -102,7 +102,7 @@ def _as_json(proposal: Proposal) -> dict[str, Any]:
 
 
 def _lines(name: str, proposal: Proposal) -> list[str]:
-    """Return a proposal as the table to put into a configuration, and what it leaves out."""
+    """Return a proposal as the table to put into a configuration, and the requests that it leaves out."""
     import json  # noqa: PLC0415
 
     confine = proposal.confine
