@@ -1,4 +1,4 @@
-"""Tell how a change of the configuration changes policies: a line for each change, with the time it is in force.
+"""Tell how a change of the configuration changes policies: a line for each change, and when it takes effect.
 
 Hosts are asked for anew with each connection, so a change of them is in force at once. A cell is built with
 its files, devices and system calls, so a change of those is in force when the subsystem starts next.

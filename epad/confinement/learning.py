@@ -46,7 +46,7 @@ class Proposal:
 def propose(
     recording: Recording, policy_of: PolicyOf, home: str, gateway_ports: Iterable[int] = ()
 ) -> Proposal:
-    """Return the smallest policy that allows the requests of a recording."""
+    """Return the smallest policy for the requests of a recording, and the requests that it leaves out."""
     return _Learner(recording, policy_of, home, frozenset(gateway_ports)).propose()
 
 

@@ -18,7 +18,7 @@ class OrderBody(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ReloadOrder(OrderBody, frozen=True, forbid_unknown_fields=True):
-    """The body of an order to reload; `may_widen` tells that the reason is a person's, and stands for widened policies too."""
+    """The body of an order to reload; `may_widen` tells that a person gave the reason, for widened policies too."""
 
     may_widen: bool = False
 

@@ -126,7 +126,7 @@ class Operations(Protocol):
         ...
 
     async def confine_diff(self) -> PolicyChanges:
-        """Return the changes of policies that a reload now would make. Raises ConflictError for a broken configuration."""
+        """Return the changes of policies that a reload would make. Raises ConflictError for a broken configuration."""
         ...
 
     def approvals(self) -> Approvals:

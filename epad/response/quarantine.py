@@ -49,7 +49,7 @@ class CellStarts(CellDoors, Protocol):
     """Chooses the policy that a confined subsystem is started under."""
 
     def fall_back(self, subsystem: str) -> str:
-        """Start it under its last good policy; name the suspect changes of the configured one, empty if there are none."""
+        """Start it under its last good policy; name the suspect changes of the configured one, if any are."""
         ...
 
     def take_back(self, subsystem: str) -> None:
