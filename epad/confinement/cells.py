@@ -22,7 +22,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -32,12 +32,13 @@ from msgspec import structs
 from structlog.typing import FilteringBoundLogger
 
 from epad.confinement import placeholders
+from epad.confinement.answer import Cell
 from epad.confinement.cell_record import CellRecord, CellRecords
 from epad.confinement.decoys import Decoys
 from epad.confinement.errors import ConfinementError
 from epad.confinement.in_force import PoliciesInForce
 from epad.confinement.policy import Ability, Access, Policy
-from epad.confinement.zygote import Cell
+from epad.confinement.spawner import Spawner
 from epad.storage.event_log import EventKind, EventLog
 from runners.cell.plan import CellPlan, Door, Wall
 from statemachine.clock import Clock
@@ -71,25 +72,6 @@ class Doorkeeper(Protocol):
         ...
 
 
-class Spawner(Protocol):
-    """Makes cells out of plans; `epad/confinement/zygote.py` is one."""
-
-    async def spawn(self, plan: CellPlan, stdin: int, stdout: int, stderr: int) -> Cell:
-        """Make a cell and start its program. Raises ConfinementError."""
-        ...
-
-    async def reopen(self, pid: int, doors: Sequence[Door]) -> Sequence[socket.socket]:
-        """Listen at these addresses inside the living cell of a process. Raises ConfinementError."""
-        ...
-
-    async def close(self) -> None: ...
-
-    @property
-    def pid(self) -> int | None:
-        """Return the process that makes cells; None if there is none."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
 class CellOrder:
     """Describes one start of a confined subsystem. `doors` are empty where the machine gives no network of its own.
@@ -116,6 +98,10 @@ class Planner(Protocol):
 
     async def plan(self, order: CellOrder) -> CellPlan:
         """Plan the walls. Raises ConfinementError for those that are required and cannot be had."""
+        ...
+
+    def use(self, spawner: Spawner) -> None:
+        """Find out by this which walls there are."""
         ...
 
 
@@ -162,8 +148,14 @@ class Cells:
 
     def __init__(self, context: CellsContext) -> None:
         self._context = context
+        self._spawner = context.spawner
         self._living: dict[str, _Living] = {}
         self._shut: set[str] = set()
+
+    def use(self, spawner: Spawner) -> None:
+        """Have cells made by this from now on: an engine may hold processes in another way than a child of ours."""
+        self._spawner = spawner
+        self._context.planner.use(spawner)
 
     # For the start of a subsystem.
 
@@ -219,7 +211,7 @@ class Cells:
         self._write(plan.name, record)
         nothing = os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
         try:
-            made = await self._context.spawner.spawn(plan, nothing, output, output)
+            made = await self._spawner.spawn(plan, nothing, output, output)
         except ConfinementError:
             self._context.records.forget(plan.name)
             raise
@@ -244,7 +236,7 @@ class Cells:
         kinds = [DoorKind(kind) for kind in record.doors]
         try:
             addresses = [Door(*record.doors[kind]) for kind in kinds]
-            doors = await self._context.spawner.reopen(pid, addresses) if addresses else ()
+            doors = await self._spawner.reopen(pid, addresses) if addresses else ()
         except ConfinementError as error:
             self._closed(subsystem, living, f"its doors could not be made anew: {error}")
             return
@@ -319,7 +311,7 @@ class Cells:
     @property
     def pids(self) -> frozenset[int]:
         """Return the processes of ours that make cells."""
-        pid = self._context.spawner.pid
+        pid = self._spawner.pid
         return frozenset() if pid is None else frozenset({pid})
 
     def refuse_all(self) -> None:

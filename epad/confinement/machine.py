@@ -6,8 +6,9 @@ import os
 from pathlib import Path
 from typing import Final
 
+from epad.confinement.answer import CellError
 from epad.confinement.plan import Abilities
-from epad.confinement.zygote import CellError, Zygote
+from epad.confinement.spawner import Spawner
 from runners.cell.plan import CellPlan, Door, Tree, Wall
 
 # The first of these that exists is run; none is needed to tell which walls stand.
@@ -16,22 +17,22 @@ _ROOTS: Final = ("/usr", "/bin", "/lib", "/lib32", "/lib64", "/etc/ld.so.cache",
 _DOOR: Final = Door("127.0.0.1", 8711)
 
 
-async def examine(zygote: Zygote, uid: int | None = None) -> Abilities:
+async def examine(spawner: Spawner, uid: int | None = None) -> Abilities:
     """Try each wall in a throw-away cell; as root for a child of another user if `uid` is given. Raises CellError."""
     if os.geteuid() != 0:
-        return await _try(zygote, uid, user_namespace=True)
-    without = await _try(zygote, uid, user_namespace=False)
+        return await _try(spawner, uid, user_namespace=True)
+    without = await _try(spawner, uid, user_namespace=False)
     if uid is not None:
         return without
     # Root without a user to become is better off in a user namespace, whose uid 0 has no right outside of it.
-    within = await _try(zygote, uid, user_namespace=True)
+    within = await _try(spawner, uid, user_namespace=True)
     return min(within, without, key=lambda abilities: len(abilities.lacking()))
 
 
-async def _try(zygote: Zygote, uid: int | None, *, user_namespace: bool) -> Abilities:
+async def _try(spawner: Spawner, uid: int | None, *, user_namespace: bool) -> Abilities:
     null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
     try:
-        cell = await zygote.spawn(trial(uid, user_namespace=user_namespace), null, null, null)
+        cell = await spawner.spawn(trial(uid, user_namespace=user_namespace), null, null, null)
     finally:
         os.close(null)
     for door in cell.doors:

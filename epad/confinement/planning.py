@@ -12,7 +12,7 @@ from epad.confinement.cells import CellOrder
 from epad.confinement.errors import ConfinementError
 from epad.confinement.machine import examine
 from epad.confinement.plan import Abilities, Program, plan_of
-from epad.confinement.zygote import Zygote
+from epad.confinement.spawner import Spawner
 from epad.runtime.environment_marks import INSTANCE_MARK, STATE_MARK, SUBSYSTEM_MARK
 from runners.cell.plan import CellPlan, Wall
 
@@ -53,13 +53,18 @@ class MachinePlanner:
     """
 
     def __init__(
-        self, zygote: Zygote, users: Callable[[str], str], ports: Callable[[], tuple[int, ...]]
+        self, spawner: Spawner, users: Callable[[str], str], ports: Callable[[], tuple[int, ...]]
     ) -> None:
-        self._zygote = zygote
+        self._spawner = spawner
         self._users = users
         self._ports = ports
         self._examining = asyncio.Lock()
         self._abilities: dict[int | None, Abilities] = {}
+
+    def use(self, spawner: Spawner) -> None:
+        """Try the walls by this from now on: they are other ones there."""
+        self._spawner = spawner
+        self._abilities.clear()
 
     async def has_network(self, subsystem: str) -> bool:
         """Tell if a subsystem's cell here has a network of its own, and so doors. Raises ConfinementError."""
@@ -87,5 +92,5 @@ class MachinePlanner:
         uid = None if user is None else user.uid
         async with self._examining:
             if uid not in self._abilities:
-                self._abilities[uid] = await examine(self._zygote, uid)
+                self._abilities[uid] = await examine(self._spawner, uid)
             return self._abilities[uid]

@@ -17,6 +17,7 @@ from epad.api.server import ControlApi
 from epad.checkpoint.critical_state import DATASTORES, critical_state
 from epad.configuration.model_load import is_loading
 from epad.confinement.decoys import load_decoys
+from epad.confinement.kept_policies import KeptPolicies
 from epad.confinement.metrics import show_cells
 from epad.confinement.policies import Policies
 from epad.control_loop.decider import Decider
@@ -95,8 +96,8 @@ def make_foundation(given: Given, joints: Joints) -> Foundation:
     access = Access(clock)
     access.tell = joints.line_of
     events, policies = EventLog(stores.database, clock, config.retention.events), make_policies(given, joints)
-    way_out = make_way_out(given, joints, policies, events, metrics)
     decoys = load_decoys(directories.decoys)
+    way_out = make_way_out(given, joints, policies, events, metrics, decoys)
     cells = make_cells(given, joints, policies, way_out, events, decoys)
     return Foundation(
         metrics=metrics,
@@ -304,7 +305,10 @@ def make_surfaces(given: Given, joints: Joints, core: Core) -> Surfaces:
     subsystems = SubsystemSeries(foundation.metrics, snapshots, footprints)
     daemon_status = make_status(given, core, machine)
     policies = Policies(given.directories, os.environ)
-    reloader = Reloader(given.config, given.read, joints.apply, foundation.events, policies.all)
+    kept = KeptPolicies(given.directories.cells / "policies.json")
+    former = kept.read()
+    reloader = Reloader(given.config, given.read, joints.apply, foundation.events, policies.all, kept)
+    reloader.tell_of_start(former)
     operations = make_operations(given, joints, core, daemon_status, reloader)
     metrics_server = MetricsServer(
         given.config.metrics.listen,

@@ -15,10 +15,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
+from epad.confinement.answer import CellError
 from epad.confinement.machine import examine, trial
 from epad.confinement.plan import Abilities, in_words
 from epad.confinement.rungs import Machine, next_rung, rung_of
-from epad.confinement.zygote import CellError, Zygote
+from epad.confinement.zygote import Zygote
 from epad.doctor.finding import Check, Verdict
 from runners.cell.plan import CellPlan, Syscalls, Wall
 

@@ -14,6 +14,7 @@ from epad.configuration.load import ConfigError
 from epad.configuration.schema import Config, SubsystemConfig
 from epad.configuration.toml_lines import key_text
 from epad.confinement.changes import PolicyChange, WideningRefusedError, policy_changes
+from epad.confinement.kept_policies import KeptPolicies
 from epad.confinement.policy import Policy
 from epad.runtime.systemd_notify import notify, reloading
 from epad.storage.event_log import EventKind, EventLog
@@ -162,16 +163,24 @@ class Reloader:
         apply: Callable[[Changes], Awaitable[None]],
         events: EventLog,
         policies: Callable[[Config], Mapping[str, Policy]],
+        kept: KeptPolicies,
     ) -> None:
         self._config = config
         self._policies = policies
-        self._policies_in_force = policies(config)
+        self._policies_in_force: Mapping[str, Policy] = {}
+        self._kept = kept
         self._read = read
         self._apply = apply
         self._events = events
         self._log = structlog.get_logger("epad.reload")
         self._lock = asyncio.Lock()
         self._broken_off: list[Config] = []
+        self._take_policies(config)
+
+    def tell_of_start(self, former: Mapping[str, Policy]) -> None:
+        """Record what has changed in policies since the previous run, whose they are: nobody gave a reason for it."""
+        changes = policy_changes(former, self._policies_in_force)
+        self._tell_of_policies(changes, "changed while no daemon ran")
 
     @property
     def config(self) -> Config:
@@ -240,6 +249,14 @@ class Reloader:
         self._log.error(EventKind.CONFIG_REFUSED, problems=[str(error)])
         self._events.emit(EventKind.CONFIG_REFUSED, problems=[str(error)])
 
+    def _take_policies(self, config: Config) -> None:
+        """Take the policies of a configuration as those in force, and keep them for the next run."""
+        self._policies_in_force = self._policies(config)
+        try:
+            self._kept.write(self._policies_in_force)
+        except OSError as error:
+            self._log.error("policies.not_kept", error=str(error))
+
     def _tell_of_policies(self, changes: tuple[PolicyChange, ...], why: str) -> None:
         """Record each change of a policy, with the reason that was given for it."""
         for change in changes:
@@ -256,7 +273,7 @@ class Reloader:
     async def _bring(self, changes: Changes) -> None:
         """Put changes in force, if there are any."""
         if not changes.anything:
-            self._policies_in_force = self._policies(self._config)  # a link may lead elsewhere now
+            self._take_policies(self._config)  # a link may lead elsewhere now
             return
         try:
             await self._apply(changes)
@@ -270,5 +287,5 @@ class Reloader:
             self._log.error("config.reload_broken_off", error=str(error))
             raise
         self._config = changes.config
-        self._policies_in_force = self._policies(changes.config)
+        self._take_policies(changes.config)
         self._broken_off.clear()

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Protocol
 
+from epad.confinement.spawner import Spawner
 from runners.cell.plan import CellPlan
 
 
@@ -28,6 +29,10 @@ class CellMaker(Protocol):
 
     async def ended(self, subsystem: str) -> None:
         """Close the doors of a cell that is no more, and forget it."""
+        ...
+
+    def use(self, spawner: Spawner) -> None:
+        """Have cells made by this from now on."""
         ...
 
     def has(self, subsystem: str) -> bool:
@@ -56,6 +61,9 @@ class NoCells:
 
     async def ended(self, subsystem: str) -> None:
         """Have nothing to close."""
+
+    def use(self, spawner: Spawner) -> None:
+        """Make none by it."""
 
     def has(self, subsystem: str) -> bool:
         del subsystem

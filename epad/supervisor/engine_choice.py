@@ -40,7 +40,7 @@ def choose(
         from epad.supervisor.systemd_engine import SystemdEngine  # noqa: PLC0415
         from epad.supervisor.systemd_manager import Manager  # noqa: PLC0415
 
-        return SystemdEngine(table, Manager(bus), plain, tag, directories.runtime / "units")
+        return SystemdEngine(table, Manager(bus), plain, tag, directories.runtime / "units", cells)
     if wanted == "systemd":
         raise SupervisorError(
             f'daemon.engine = "systemd": uid {os.geteuid()} has no service manager to reach (no bus in '

@@ -7,21 +7,26 @@ import os
 import signal
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from dbus_fast import Variant
 
+from epad.confinement.errors import ConfinementError
 from epad.runtime.environment_marks import INSTANCE_MARK, SUBSYSTEM_MARK
+from epad.supervisor.cell_maker import CellMaker, NoCells
 from epad.supervisor.cgroup import Cgroup, mount_point
 from epad.supervisor.engine import SLICE, UNSEEN, Child, ExitStatus, Launch
 from epad.supervisor.errors import ProcessGoneError, SpawnError
 from epad.supervisor.identity import ProcessIdentity, ProcessTable
-from epad.supervisor.plain_engine import PlainEngine, exited, killed
+from epad.supervisor.plain_engine import PlainEngine, as_of_its_program, exited, killed, leaf_name
 from epad.supervisor.process_tree import CgroupTree, WalkedTree, Walker, end
 from epad.supervisor.program import PIPE_SUFFIX, find_program, log_path, open_log
 from epad.supervisor.stamp import stamp_bytes
 from epad.supervisor.systemd_manager import Manager, ManagerError
+from epad.supervisor.unit_spawner import UnitSpawner
+from runners.cell.plan import CellPlan
 
 _CLD_EXITED = 1
 # systemd reaps within a millisecond of the exit; a unit that says nothing for this long says nothing at all.
@@ -37,14 +42,20 @@ class SystemdEngine:
     """Holds children as units of systemd's manager for this machine, or for this user.
 
     `tag` keeps the units of two daemons apart; `files` is the directory that hands environments over, for they hold
-    keys and a unit's properties are readable by every user. A process that is not in a unit is confined, or was started
-    by an older engine: `plain` takes care of it.
+    keys and a unit's properties are readable by every user. A process that is not in a unit was started by an older
+    engine: `plain` takes care of it.
     """
 
     name = "systemd"
 
     def __init__(
-        self, table: ProcessTable, manager: Manager, plain: PlainEngine, tag: str, files: Path
+        self,
+        table: ProcessTable,
+        manager: Manager,
+        plain: PlainEngine,
+        tag: str,
+        files: Path,
+        cells: CellMaker | None = None,
     ) -> None:
         self._table = table
         self._walker = Walker(table)
@@ -52,6 +63,8 @@ class SystemdEngine:
         self._plain = plain
         self._tag = tag
         self._files = files
+        self._cells = cells or NoCells()
+        self._spawner = UnitSpawner(manager, tag)
         self._units: dict[Child, str] = {}
         self._reading: set[asyncio.Task[None]] = set()
 
@@ -66,6 +79,7 @@ class SystemdEngine:
     async def prepare(self) -> None:
         await self._plain.prepare()
         await self._manager.connect()
+        self._cells.use(self._spawner)
         self._files.mkdir(mode=0o700, parents=True, exist_ok=True)
 
     async def close(self) -> None:
@@ -76,9 +90,9 @@ class SystemdEngine:
         await self._plain.close()
 
     async def spawn(self, launch: Launch) -> Child:
-        if launch.cell is not None:
-            return await self._plain.spawn(launch)  # a unit's program would have no walls
         program, unit = find_program(launch), self.unit(launch.marks)
+        if launch.cell is not None:
+            return await self._spawn_in_cell(launch, launch.cell, program, unit)
         try:
             await self._remove(unit)
             result = await self._start(unit, launch, program)
@@ -99,6 +113,7 @@ class SystemdEngine:
             return await self._plain.adopt(identity, marks)
         if self._table.current(identity) is None:
             raise ProcessGoneError(f"pid {identity.pid} of {unit} has ended")
+        await self._cells.adopt(leaf_name(marks), identity.pid)
         return await self._take(unit, found, marks)
 
     async def last_exit(self, marks: Mapping[str, str]) -> ExitStatus:
@@ -147,7 +162,7 @@ class SystemdEngine:
 
     async def isolate(self, child: Child, *, cut: bool) -> str:
         unit = self._units.get(child)
-        if unit is None:
+        if unit is None or self._cells.has_own_network(leaf_name(child.marks)):
             return await self._plain.isolate(child, cut=cut)
         if not self._manager.bus.is_system:
             return _NO_CUT if cut else ""
@@ -179,6 +194,24 @@ class SystemdEngine:
 
     def sweep(self) -> None:
         self._plain.sweep()
+
+    async def _spawn_in_cell(self, launch: Launch, plan: CellPlan, program: str, unit: str) -> Child:
+        """Start the program within its walls: the unit's main process is the cell's first one."""
+        limits = (*plan.limits, ("RSS", stamp_bytes(launch.marks)))
+        whole = replace(plan, command=(program, *launch.command[1:]), limits=limits)
+        log = open_log(log_path(launch.log_file))
+        try:
+            await self._remove(unit)
+            self._spawner.expect(plan.name, unit, _unit_properties(launch))
+            await self._cells.start(whole, log)
+            found = await self._manager.properties(unit)
+        except ConfinementError as error:
+            raise SpawnError(str(error), permanent=error.permanent, key="confine") from error
+        except ManagerError as error:
+            raise SpawnError(f"{unit}: {error}", permanent=False) from error
+        finally:
+            os.close(log)
+        return await self._take(unit, found, launch.marks)
 
     async def _start(self, unit: str, launch: Launch, program: str) -> str:
         file = self._write_environment(unit, launch)
@@ -248,6 +281,8 @@ class SystemdEngine:
             if status is None:
                 await asyncio.sleep(pause)
                 pause *= 2
+        if status is not None and self._cells.has(leaf_name(child.marks)):
+            status = as_of_its_program(status)
         if not child.exited.done():
             child.exited.set_result(status or UNSEEN)
 
@@ -273,18 +308,25 @@ _NO_CUT = "systemd's user manager cannot cut a network: that takes the system ma
 
 
 def _properties(launch: Launch, program: str, environment_file: Path) -> dict[str, Variant]:
+    return {
+        **_unit_properties(launch),
+        "Type": Variant("s", "exec"),
+        # Arguments are handed on as they are: systemd would put variables in place of their names.
+        "ExecStartEx": Variant("a(sasas)", [[program, [program, *launch.command[1:]], ["no-env-expand"]]]),
+        "EnvironmentFiles": Variant("a(sb)", [[str(environment_file), False]]),
+        "WorkingDirectory": Variant("s", str(launch.directory)),
+    }
+
+
+def _unit_properties(launch: Launch) -> dict[str, Variant]:
+    """Return what is the same of a unit, whichever program it starts with."""
     marks = [f"{name}={value}" for name, value in launch.marks.items()]
     if INSTANCE_MARK in launch.environment:
         marks.append(f"{INSTANCE_MARK}={launch.environment[INSTANCE_MARK]}")
     return {
         "Description": Variant("s", f"epad subsystem {launch.marks[SUBSYSTEM_MARK]}"),
         "Slice": Variant("s", SLICE),
-        "Type": Variant("s", "exec"),
-        # Arguments are handed on as they are: systemd would put variables in place of their names.
-        "ExecStartEx": Variant("a(sasas)", [[program, [program, *launch.command[1:]], ["no-env-expand"]]]),
         "Environment": Variant("as", marks),
-        "EnvironmentFiles": Variant("a(sb)", [[str(environment_file), False]]),
-        "WorkingDirectory": Variant("s", str(launch.directory)),
         "UMask": Variant("u", 0o077),
         # The unit stays after its end, and with it how it ended, until we have read that.
         "RemainAfterExit": Variant("b", True),

@@ -25,8 +25,16 @@ from runners.cell.report import Outcome, Report
 _CHUNK: Final = 1 << 16
 
 
-def build(plan: CellPlan, streams: Sequence[int], answer: socket.socket) -> NoReturn:
-    """Make the cell of a plan, with these as its standard streams; answer with pid, doors and missing walls."""
+def build(
+    plan: CellPlan,
+    streams: Sequence[int],
+    answer: socket.socket,
+    begun: Callable[[int], int] = lambda _: 0,
+) -> NoReturn:
+    """Make the cell of a plan, with these as its standard streams; answer with pid, doors and missing walls.
+
+    `begun` is called with the first process's pid before the answer, and returns our exit status.
+    """
     outcome = Outcome()
     listeners: list[socket.socket] = []
     pid = 0
@@ -49,8 +57,9 @@ def build(plan: CellPlan, streams: Sequence[int], answer: socket.socket) -> NoRe
     _read(reading, outcome)
     if outcome.failure and pid:
         os.waitpid(pid, 0)
+    status = EXIT_NO_CELL if outcome.failure else begun(pid)
     _answer(answer, outcome, pid, listeners)
-    os._exit(EXIT_NO_CELL if outcome.failure else 0)
+    os._exit(status)
 
 
 def _enter(plan: CellPlan, report: Report) -> tuple[frozenset[Wall], list[socket.socket]]:

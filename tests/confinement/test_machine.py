@@ -11,8 +11,8 @@ import cell_world
 import pytest
 from cell_world import UID
 
+from epad.confinement.answer import CellError
 from epad.confinement.machine import examine
-from epad.confinement.zygote import CellError
 from runners.cell.plan import Syscalls, Wall
 
 NAMESPACES = {

@@ -13,7 +13,8 @@ import cell_world
 import pytest
 from cell_world import GATEWAY, MODES, Mode
 
-from epad.confinement.zygote import CellError, Zygote
+from epad.confinement.answer import CellError
+from epad.confinement.zygote import Zygote
 from runners.cell.plan import Tree, Wall
 
 HELLO = f"""

@@ -14,6 +14,7 @@ from msgspec import structs
 
 from epad.configuration.confine_schema import ConfineConfig
 from epad.configuration.schema import Config, SubsystemConfig
+from epad.confinement.kept_policies import KeptPolicies
 from epad.confinement.policy import Policy
 from epad.confinement.recording import STRACE
 from epad.operations.learning import RECORDING, Learning, LearningError
@@ -33,7 +34,14 @@ class Bench:
         self.applied: list[Changes] = []
         self.failure: Exception | None = None
         events = EventLog(memory_database(), ManualClock())
-        self.reloader = Reloader(self.file, lambda: self.file, self.apply, events, self.policies)
+        self.reloader = Reloader(
+            self.file,
+            lambda: self.file,
+            self.apply,
+            events,
+            self.policies,
+            KeptPolicies(work / "policies.json"),
+        )
         self.learning = Learning(self.reloader, lambda name: work / name)
 
     @property

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -28,7 +29,9 @@ from epad.configuration.schema import (
     SubsystemConfig,
 )
 from epad.confinement.changes import WideningRefusedError
+from epad.confinement.kept_policies import KeptPolicies
 from epad.confinement.policies import Policies
+from epad.confinement.policy import Policy
 from epad.operations.reload import (
     FIXED,
     LIVE_TABLES,
@@ -174,6 +177,20 @@ def test_what_is_in_force_is_always_whole(before: Config, after: Config) -> None
     assert not again.anything
 
 
+class Kept(KeptPolicies):
+    """Policies that are kept in memory."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("/nowhere"))
+        self.last: Mapping[str, Policy] = {}
+        self.fails = False
+
+    def write(self, policies: Mapping[str, Policy]) -> None:
+        if self.fails:
+            raise OSError("no room")
+        self.last = policies
+
+
 class Bench:
     """A reloader whose file and whose house a test plays."""
 
@@ -182,12 +199,17 @@ class Bench:
         self.file: Config | ConfigError = config
         self.applied: list[Changes] = []
         self.failure: Exception | None = None
+        self.kept = Kept()
         self.policies = Policies(
             Directories(Path("/s"), Path("/r")),
             {"HOME": "/home/me", "PATH": "/bin"},
             resolve=lambda path: path,
         )
-        self.reloader = Reloader(config, self.read, self.apply, self.events, self.policies.all)
+        self.reloader = self.another(config)
+
+    def another(self, config: Config) -> Reloader:
+        """What the next daemon has."""
+        return Reloader(config, self.read, self.apply, self.events, self.policies.all, self.kept)
 
     def read(self) -> Config:
         if isinstance(self.file, ConfigError):
@@ -300,18 +322,33 @@ async def test_a_new_default_of_the_house_changes_whom_it_is_for() -> None:
     assert [str(one) for one in change.widens][:2] == ["write /", "read /"]
 
 
+async def test_a_change_while_no_daemon_ran_is_recorded_too() -> None:
+    """Nobody gave a reason, which is said; a first start, and one without a change, have nothing to tell."""
+    bench = Bench(configured(a=confined()))
+    bench.reloader.tell_of_start({})
+    former = bench.kept.last
+    bench.another(configured(a=confined(hosts=("x.org",)))).tell_of_start(former)
+    bench.another(configured(a=confined(hosts=("x.org",)))).tell_of_start(bench.kept.last)
+    [told] = await events_of(bench, EventKind.POLICY_CHANGED)
+    assert told["changes"] == ["a: + connect x.org:443; at once"]
+    assert (told["widens"], told["reason"]) == (True, "changed while no daemon ran")
+
+
+async def test_a_full_disk_keeps_no_reload_from_being_done() -> None:
+    """What was in force is not kept then, which is logged."""
+    bench = Bench(configured(a=confined()))
+    bench.kept.fails = True
+    bench.file = configured(a=confined(hosts=("x.org",)))
+    assert "a: + connect x.org:443; at once" in await bench.reloader.reload("why")
+    assert await bench.reloader.reload() == ["nothing has changed"]
+
+
 async def test_a_link_that_leads_elsewhere_widens_too() -> None:
     """The file is as it was; what is read through it is not."""
     bench = Bench(configured(a=confined(read=("/home/me/models",))))
     links = {"/home/me/models": "/srv"}
     bench.policies = replace(bench.policies, resolve=lambda path: links.get(path, path))
-    bench.reloader = Reloader(
-        configured(a=confined(read=("/home/me/models",))),
-        bench.read,
-        bench.apply,
-        bench.events,
-        bench.policies.all,
-    )
+    bench.reloader = bench.another(configured(a=confined(read=("/home/me/models",))))
     assert await bench.reloader.policy_changes() == ()
     links["/home/me/models"] = "/home"
     with pytest.raises(WideningRefusedError, match="read /home;"):

@@ -14,13 +14,14 @@ from pathlib import Path
 import structlog
 from way_out_world import KeptEvents
 
+from epad.confinement.answer import Cell
 from epad.confinement.cell_record import CellRecords
 from epad.confinement.cells import CellOrder, Cells, CellsContext, Doorkeeper, DoorKind
 from epad.confinement.decoys import Decoys
 from epad.confinement.errors import ConfinementError
 from epad.confinement.in_force import PoliciesInForce
 from epad.confinement.policy import Ability, Access, FileRule, Policy
-from epad.confinement.zygote import Cell
+from epad.confinement.spawner import Spawner
 from runners.cell.plan import CellPlan, Door, Wall
 from statemachine.clock import ManualClock
 
@@ -110,6 +111,10 @@ class PlannerDouble:
     network: bool = True
     refuses: str = ""
     orders: list[CellOrder] = field(default_factory=list)
+    spawner: Spawner | None = None
+
+    def use(self, spawner: Spawner) -> None:
+        self.spawner = spawner
 
     async def has_network(self, subsystem: str) -> bool:
         del subsystem

@@ -17,7 +17,8 @@ import pytest
 from machine_lacks import is_lacking
 
 from epad.confinement import places
-from epad.confinement.zygote import Cell, Zygote
+from epad.confinement.answer import Cell
+from epad.confinement.zygote import Zygote
 from runners.cell.plan import CellPlan, Door, Syscalls, Tree, Wall
 
 UID = 12345

@@ -112,6 +112,35 @@ def test_a_confined_child_has_its_walls(box: SystemdBox) -> None:
         inside = box.run("readlink", f"/proc/{pid}/ns/{kind}")
         assert inside != box.run("readlink", f"/proc/1/ns/{kind}"), kind
     assert "epad-cell: walled" in box.run("cat", f"/proc/{pid}/cmdline")
+    units = box.run("systemctl", "list-units", "--no-legend", "--plain", "epad*walled.service").split()
+    assert units, "it is no unit"
+    assert box.property(units[0], "MainPID") == str(pid)
+
+
+def test_a_confined_child_that_ends_at_once_is_heard(box: SystemdBox) -> None:
+    """Though it has ended before systemd could be told of it."""
+    brief = '[subsystems.brief]\ncommand = ["sh", "-c", "exit 7"]\n[subsystems.brief.confine]\n'
+    start(box, ("[subsystems.model]\n", f"{brief}[subsystems.model]\n"))
+    box.wait(lambda: "subsystem=brief status=exit 7" in box.journal(), "its status")
+    start(box)
+
+
+def test_a_later_daemon_makes_the_doors_of_a_cell_anew(box: SystemdBox) -> None:
+    """By a unit that joins its network: the daemon may not be allowed to."""
+    box.wait(lambda: _listens(box), "the door")
+    pid = box.subsystem("walled")["pid"]
+    box.run("systemctl", "kill", "-s", "KILL", "epad-root")
+    box.wait(lambda: box.property("epad-root", "ActiveState") != "active", "the daemon's end")
+    assert not _listens(box, pid)
+    start(box)
+    box.wait(lambda: box.subsystem("walled").get("pid") == pid, "the adoption")
+    box.wait(lambda: _listens(box), "the door again")
+
+
+def _listens(box: SystemdBox, pid: int = 0) -> bool:
+    """Tell whether somebody listens at the gateway's door inside the cell."""
+    inside = pid or box.subsystem("walled").get("pid")
+    return bool(inside) and ":2207 00000000:0000 0A" in box.run("cat", f"/proc/{inside}/net/tcp")
 
 
 def test_a_unit_is_started_frozen_thawed_and_left(box: SystemdBox) -> None:
@@ -186,6 +215,6 @@ def test_with_the_daemon_dead_a_units_whole_group_is_ended(box: SystemdBox) -> N
     assert box.processes("talker.py")
     stop = (BIN / "epactl", "-o", "json", "stop-all", "--yes", "--state", "/var/lib/epad")
     answer = json.loads(box.run(*stop))
-    assert (answer["journal"], answer["left"], len(answer["ended"])) == ("read", [], 2)
+    assert (answer["journal"], answer["left"], len(answer["ended"])) == ("read", [], 4)
     assert box.processes("talker.py") | box.processes("sleep", "4141") == set()
     assert box.property("model", "ActiveState") == "active"
