@@ -22,6 +22,7 @@ from probes.settings import EnforcedSettings
 from probes.token_burn.window import WindowSum
 from statemachine.clock import Clock
 from statemachine.finding import Finding, Severity
+from statemachine.rung import Rung
 from statemachine.value_types import Count, Seconds
 
 NAME = "egress"
@@ -37,6 +38,7 @@ class Detector(StrEnum):
     REFUSED_BURST = "refused_burst"
     UPLOAD = "upload"
     SERVER_NAME = "server_name"
+    DECOY = "decoy"
 
 
 class EgressSettings(EnforcedSettings, frozen=True, forbid_unknown_fields=True):
@@ -55,7 +57,10 @@ class EgressSettings(EnforcedSettings, frozen=True, forbid_unknown_fields=True):
 
 
 class EgressRefused(Struct, frozen=True, gc=False):
-    """A connection was refused. `is_fronting`: the host is allowed, but the TLS hello names another or hides it."""
+    """A connection was refused, or cut. `is_fronting`: the host is allowed, but the TLS hello names another.
+
+    `is_decoy`: a request in clear had a planted key in it, which only who collects keys sends.
+    """
 
     subsystem: str
     at: float
@@ -63,6 +68,7 @@ class EgressRefused(Struct, frozen=True, gc=False):
     port: int
     words: str
     is_fronting: bool = False
+    is_decoy: bool = False
 
 
 class EgressOpened(Struct, frozen=True, gc=False):
@@ -142,10 +148,17 @@ class Egress:
         hosts = self._refused.setdefault(event.subsystem, _Hosts(self._settings.refusal_window_seconds))
         hosts.add(event.at, event.host, 1)
         evidence: dict[str, Any] = {"host": event.host, "port": event.port}
-        if event.is_fronting:
-            evidence |= {"detector": Detector.SERVER_NAME.value}
+        if event.is_fronting or event.is_decoy:
+            detector = Detector.DECOY if event.is_decoy else Detector.SERVER_NAME
             found = Finding(
-                NAME, event.subsystem, Severity.ANOMALY, event.at, event.words, evidence=evidence, hard=True
+                NAME,
+                event.subsystem,
+                Severity.ANOMALY,
+                event.at,
+                event.words,
+                evidence=evidence | {"detector": detector.value},
+                hard=True,
+                rung=Rung.FREEZE if event.is_decoy else None,
             )
         elif hosts.total(event.at) <= self._settings.refusals:
             found = Finding(NAME, event.subsystem, Severity.WARNING, event.at, event.words, evidence=evidence)
@@ -207,7 +220,7 @@ class Egress:
 
     def _is_news(self, event: EgressRefused) -> bool:
         """Tell if the same was not refused just now."""
-        key = (event.subsystem, event.host, event.port, event.is_fronting)
+        key = (event.subsystem, event.host, event.port, event.is_fronting or event.is_decoy)
         if event.at - self._told_at.get(key, float("-inf")) < _TOLD_SECONDS:
             return False
         self._told_at.pop(key, None)

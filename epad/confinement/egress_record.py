@@ -82,13 +82,9 @@ class EgressRecord:
             self._closed(told)
 
     def _refused(self, event: Event) -> None:
-        now = self._clock.monotonic()
         self._metrics.of(EGRESS_REFUSED).labels(event.door, event.why).inc()
         if event.why not in _NO_ATTEMPT:
-            is_fronting = event.why == Why.OTHER_SERVER_NAME
-            self._observer.refused(
-                EgressRefused(event.door, now, event.host, event.port, event.words, is_fronting)
-            )
+            self._tell_refused(event)
         fields = {"host": event.host, "port": event.port, "why": event.why, "words": event.words}
         self._emit(EventKind.EGRESS_REFUSED, event, (event.host, event.port, event.why), **fields)
 
@@ -124,8 +120,23 @@ class EgressRecord:
             "sent_bytes": event.up,
             "received_bytes": event.down,
         }
+        if event.why == Why.DECOY:  # in a body, so the connection was open
+            self._tell_refused(event)
         how = {"seconds": event.seconds, "why": event.why}
         self._emit(EventKind.EGRESS_CLOSED, event, (event.host, event.port, event.why), **fields, **how)
+
+    def _tell_refused(self, event: Event) -> None:
+        self._observer.refused(
+            EgressRefused(
+                event.door,
+                self._clock.monotonic(),
+                event.host,
+                event.port,
+                event.words,
+                is_fronting=event.why == Why.OTHER_SERVER_NAME,
+                is_decoy=event.why == Why.DECOY,
+            )
+        )
 
     def _emit(self, kind: EventKind, event: Event, same: tuple[object, ...], **fields: object) -> None:
         """Write an event, unless the same was written just now: then it is counted into the next."""

@@ -75,6 +75,7 @@ class WayOutContext:
     metrics: Metrics
     program: Callable[[str, int], Awaitable[str]]
     secrets: Callable[[Policy], tuple[Secret, ...]] = lambda _: ()
+    decoys: Callable[[], tuple[str, ...]] = tuple
 
 
 class WayOut:
@@ -243,7 +244,7 @@ class WayOut:
         policy = self._context.policies(subsystem)
         rules = (*policy.hosts, *self._context.approvals.rules(subsystem))
         texts, secrets = tuple(dict.fromkeys(map(str, rules))), self._context.secrets(policy)
-        order = OpenDoor(subsystem, texts, policy.ask, secrets=secrets)
+        order = OpenDoor(subsystem, texts, policy.ask, secrets=secrets, decoys=self._context.decoys())
         known = self._told.get(subsystem)
         if order == known:
             return

@@ -54,7 +54,12 @@ def make_policies(given: Given, joints: Joints) -> PoliciesInForce:
 
 
 def make_way_out(
-    given: Given, joints: Joints, policies: PoliciesInForce, events: EventLog, metrics: Metrics
+    given: Given,
+    joints: Joints,
+    policies: PoliciesInForce,
+    events: EventLog,
+    metrics: Metrics,
+    decoys: Decoys,
 ) -> WayOut:
     """Make the way out: it starts nothing before a door is opened."""
     stores, clock = given.stores, given.clock
@@ -75,6 +80,7 @@ def make_way_out(
             metrics=metrics,
             program=program,
             secrets=lambda policy: read_secrets(policy, joints.config.secrets, credentials),
+            decoys=lambda: tuple(map(decoys.key, joints.config.subsystems)),
         )
     )
 

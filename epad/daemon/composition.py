@@ -96,8 +96,8 @@ def make_foundation(given: Given, joints: Joints) -> Foundation:
     access = Access(clock)
     access.tell = joints.line_of
     events, policies = EventLog(stores.database, clock, config.retention.events), make_policies(given, joints)
-    way_out = make_way_out(given, joints, policies, events, metrics)
     decoys = load_decoys(directories.decoys)
+    way_out = make_way_out(given, joints, policies, events, metrics, decoys)
     cells = make_cells(given, joints, policies, way_out, events, decoys)
     return Foundation(
         metrics=metrics,

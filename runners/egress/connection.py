@@ -23,6 +23,7 @@ from dataclasses import replace
 from typing import Final, Protocol
 
 from runners.egress import plain, socks
+from runners.egress.decoys import DecoyWatch
 from runners.egress.first_bytes import check_first_bytes
 from runners.egress.messages import Event, EventKind, Limits, Secret
 from runners.egress.network import READ_BYTES, Streams
@@ -44,6 +45,7 @@ class Behind(Protocol):
 
     limits: Limits
     secrets: tuple[Secret, ...]
+    decoys: DecoyWatch
 
     async def rule_for(self, connection: Connection, target: Target) -> HostRule:
         """Return the rule by which a target may be reached. Raises RefusedError."""
@@ -133,6 +135,7 @@ class Connection:
         """Fill a plain request's placeholders; to the host of a secret it goes over TLS. Raises RefusedError."""
         host, secrets = wanted.target.host, self._door.secrets
         self._said = replace(self._said, how=wanted.how, host=host, port=wanted.target.port)
+        self._door.decoys.check(head)
         head = filled(head, secrets, host)
         if wanted.target.port != HTTP_PORT or not is_bound(secrets, host):
             return replace(wanted, head=head)
@@ -179,12 +182,14 @@ class Connection:
             await tunnel.run()
             return
         body = plain.BodyReader(self._client[0], self._door.limits.body_seconds)
-        await plain.carry(tunnel, body.pieces(wanted.body_length), self._server, is_head=wanted.is_head)
+        pieces = self._door.decoys.pieces(body.pieces(wanted.body_length))
+        await plain.carry(tunnel, pieces, self._server, is_head=wanted.is_head)
 
     async def _refuse(self, refused: RefusedError) -> None:
         """Tell the daemon first, and the client then, in the protocol that it speaks by now."""
         if self._tunnel is not None:
             self._why_cut = refused.why
+            self._said = replace(self._said, words=refused.words)
             return
         self._said = replace(self._said, why=refused.why, words=refused.words)
         if refused.address:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import Final
 
 from runners.egress.connection import Connection
+from runners.egress.decoys import DecoyWatch
 from runners.egress.messages import Decide, Event, EventKind, Limits, OpenDoor
 from runners.egress.network import Network, Streams, streams_of
 from runners.egress.refusal import RefusedError, Why
@@ -50,6 +51,7 @@ class Door:
         self._rules = tuple(map(parse, order.rules))
         self._asks = order.ask
         self.secrets = order.secrets
+        self.decoys = DecoyWatch(order.decoys)
 
     async def hold_back(self) -> None:
         """Let a refusal wait for a second if there were many in this one: each is told to the daemon."""

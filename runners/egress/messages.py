@@ -49,6 +49,8 @@ class OpenDoor:
     ask: bool = False
     limits: Limits = field(default_factory=Limits)
     secrets: tuple[Secret, ...] = ()
+    decoys: tuple[str, ...] = field(default=(), repr=False)
+    """Keys that open nothing: a plain request with one in it is refused."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +128,8 @@ def read_order(message: bytes) -> Order:
             secrets = tuple(
                 Secret(one["name"], tuple(one["hosts"]), one["value"]) for one in values.pop("secrets")
             )
-            return OpenDoor(rules=tuple(values.pop("rules")), limits=limits, secrets=secrets, **values)
+            rules, decoys = tuple(values.pop("rules")), tuple(values.pop("decoys"))
+            return OpenDoor(rules=rules, limits=limits, secrets=secrets, decoys=decoys, **values)
         case "close":
             return CloseDoor(**values)
         case "decide":

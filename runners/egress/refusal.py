@@ -25,6 +25,7 @@ class Why(StrEnum):
     TOO_LARGE = "too_large"
     NOT_OFFERED = "not_offered"
     PLACEHOLDER = "placeholder"
+    DECOY = "decoy"
     DENIED = "denied"
     UNANSWERED = "unanswered"
     TOO_MANY_QUESTIONS = "too_many_questions"

@@ -239,3 +239,20 @@ async def test_a_process_that_says_what_it_never_says_is_replaced(world: WayOutW
     await until(lambda: world.way_out.pid not in {pid, None})
     await world.tunnel()
     assert world.metrics.of(EGRESS_OPEN).labels("agent")._value.get() == 1
+
+
+@pytest.mark.parametrize(("request_line", "body"), [("GET /?key=DECOY", ""), ("POST /", "DECOY")])
+async def test_a_decoy_goes_nowhere(world: WayOutWorld, request_line: str, body: str) -> None:
+    """Refused in a head, cut in a body; the probe hears of either."""
+    method, path = request_line.replace("DECOY", world.decoy).split(" ")
+    await world.open("agent", RULE)
+    client = await world.client()
+    place = f"a.example:{world.server_port}"
+    sent = body.replace("DECOY", world.decoy).encode()
+    head = f"{method} http://{place}{path} HTTP/1.1\r\nHost: {place}\r\nContent-Length: {len(sent)}\r\n\r\n"
+    client.writer.write(head.encode() + sent)
+    await client.rest()
+    await until(
+        lambda: [one for one in world.observer.heard if isinstance(one, EgressRefused) and one.is_decoy]
+    )
+    assert world.decoy.encode() not in world.server.data

@@ -8,6 +8,7 @@ from shipped_settings import PROBES
 from probes.egress import Egress, EgressOpened, EgressRefused, EgressSent
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding, Severity
+from statemachine.rung import Rung
 
 SETTINGS = PROBES.egress
 
@@ -117,3 +118,10 @@ async def test_a_released_subsystem_begins_afresh(world: World) -> None:
     world.sent("a.example", SETTINGS.upload_bytes + 1)
     world.probe.forget("agent")
     assert await world.looked() == []
+
+
+def test_a_decoy_that_is_sent_freezes_the_subsystem(world: World) -> None:
+    """Something has it collect keys: its doors alone are not enough."""
+    world.probe.refused(EgressRefused("agent", 0.0, "a.example", 80, "a decoy was sent", is_decoy=True))
+    [fact] = world.pushed
+    assert (fact.hard, fact.rung, fact.evidence["detector"]) == (True, Rung.FREEZE, "decoy")

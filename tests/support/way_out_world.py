@@ -78,6 +78,7 @@ class WayOutWorld:
         self.clock = SystemClock()
         self.approvals = Approvals(self.clock)
         self.policies: dict[str, Policy] = {}
+        self.decoy = "a-key-that-opens-nothing-at-all"
         self.server = Received()
         self.server_port = 0
         record = EgressRecord(self.events, self.metrics, self.observer, NewHosts(), self.clock)
@@ -88,6 +89,7 @@ class WayOutWorld:
             self.events,
             self.metrics,
             self._program,
+            decoys=lambda: (self.decoy,),
         )
         self.way_out = WayOut(context)
         self.ports: dict[str, int] = {}
