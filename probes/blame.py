@@ -143,6 +143,7 @@ _REFUSALS = {
     "invalid_request": Fault.CLIENT,
     "request_too_large": Fault.CLIENT,
     "model_not_found": Fault.CLIENT,
+    "decoy_sent": Fault.CLIENT,
     "idempotency_key_reused": Fault.CLIENT,
     "bodies_too_large": Fault.LIMIT,
     "too_many_bodies": Fault.LIMIT,

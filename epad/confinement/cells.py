@@ -233,7 +233,7 @@ class Cells:
         if record is None:
             return
         living = self._living[subsystem] = _Living(record)
-        kinds = [DoorKind(kind) for kind in record.doors]
+        kinds = [kind for kind in DoorKind if kind in record.doors and kind in self._context.keepers]
         try:
             addresses = [Door(*record.doors[kind]) for kind in kinds]
             doors = await self._spawner.reopen(pid, addresses) if addresses else ()

@@ -183,6 +183,17 @@ async def test_a_later_daemon_makes_the_doors_anew(world: CellWorld) -> None:
     assert world.way_out.doors.keys() == {"agent"}
 
 
+async def test_a_door_that_nobody_here_accepts_at_is_not_made_anew(world: CellWorld) -> None:
+    """Of a daemon that knows other kinds; the others are."""
+    pid = await world.start()
+    record = world.directory / "cells/agent.json"
+    record.write_text(record.read_text().replace('"way out"', '"way up"'))
+    later = world.another()
+    await later.adopt("agent", pid)
+    assert world.spawner.reopened == [(pid, DOORS[:1])]
+    assert world.gateway.doors.keys() == {"agent"}
+
+
 async def test_doors_that_cannot_be_made_anew_stay_closed_and_are_told(world: CellWorld) -> None:
     """What is inside lives, and reaches nothing."""
     pid = await world.start()

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -122,6 +123,7 @@ DEEDS = {
     Operation.APPROVALS_READ: Deed(("approvals",)),
     Operation.APPROVE: Deed(order("approve", "1")),
     Operation.DENY: Deed(order("deny", "1")),
+    Operation.LEARN: Deed(order("confine", "learn", "target", "--for", "1s")),
     Operation.API_READ: Deed(()),
     Operation.LOGS_READ: Deed(("logs", "caller")),
     Operation.QUARANTINE: Deed(order("quarantine", "target"), order("release", "target")),
@@ -157,6 +159,7 @@ APART = {
     Operation.API_READ,
     Operation.APPROVE,
     Operation.DENY,
+    Operation.LEARN,
 }
 
 
@@ -234,6 +237,15 @@ def test_a_checkpoint_of_the_service_is_verified(box: SystemdBox) -> None:
     box.wait(lambda: box.epactl("status")["checkpoint"]["verified"], "it to be read back")
     assert box.epactl("status")["checkpoint"]["faults"] == []
     assert ask(box, "root", "checkpoint", "verify") == 0
+
+
+def test_a_subsystem_is_recorded_for_who_may(box: SystemdBox) -> None:
+    """It runs under strace for a second, then as it is configured; the recording is the daemon's, and root's to read."""
+    if shutil.which("strace") is None:
+        pytest.skip("strace is missing, or may not look at its children")
+    for who in ("root", "epad", OBSERVER):
+        said = outcome(ask(box, who, *DEEDS[Operation.LEARN].command))
+        assert said == told(Operation.LEARN)[who], box.journal()
 
 
 def test_a_datastore_is_looked_at(box: SystemdBox) -> None:

@@ -28,6 +28,10 @@ command = ["sh", "-c", "setsid sleep 98764 & (setsid env -i sleep 98763 &) ; exe
 [subsystems.brief]
 command = ["sh", "-c", "while [ ! -e end ]; do sleep 0.05; done; exit 7"]
 restart = { policy = "never" }
+[subsystems.walled]
+command = ["sleep", "98760"]
+[subsystems.walled.confine]
+profile = "workspace"
 [subsystems.talker]
 command = ["sh", "-c", "n=0; while sleep 0.05; do n=$((n+1)); echo $n; done"]
 [subsystems.flood]
@@ -147,6 +151,23 @@ def test_a_killed_daemon_is_restarted_and_adopts(box: SystemdBox) -> None:
     assert box.subsystem("brief")["status"] == "exit 7"
     assert sleepers(box) == before
     assert all(len(pids) == 1 for pids in before)
+
+
+def test_a_confined_child_has_every_wall_and_its_doors_again(box: SystemdBox) -> None:
+    """Its cell is a unit of user epad's manager: the daemon's own unit may make no namespace."""
+    box.wait(lambda: listens(box, box.subsystem("walled").get("pid")), "its door")
+    pid, old = box.subsystem("walled")["pid"], daemon(box)
+    assert "cell.made subsystem=walled" in box.journal()
+    assert "missing={}" in next(line for line in box.journal().splitlines() if "cell.made" in line)
+    box.run("kill", "-KILL", old)
+    box.wait(lambda: back(box, old), "systemd to restart the daemon")
+    box.wait(lambda: box.subsystem("walled").get("pid") == pid, "the adoption")
+    box.wait(lambda: listens(box, pid), "its door again")
+
+
+def listens(box: SystemdBox, pid: int | None) -> bool:
+    """Tell whether somebody listens at the gateway's door in the network of a process."""
+    return bool(pid) and ":2207 00000000:0000 0A" in box.run("cat", f"/proc/{pid}/net/tcp")
 
 
 def said(box: SystemdBox) -> int:
