@@ -47,7 +47,7 @@ class PoliciesInForce:
             write_for_owner(self._path(policy.subsystem), msgspec.json.encode(policy))
 
     def fall_back(self, subsystem: str) -> str:
-        """Put the last good policy in force for a recovery; name the suspect changes of the other, if any are."""
+        """Put the last good policy in force for a recovery, and name the suspect changes of the configured one."""
         configured, good = self._configured(subsystem), self._good(subsystem)
         if good is None or good == configured:
             return ""
