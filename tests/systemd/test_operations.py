@@ -240,7 +240,7 @@ def test_a_checkpoint_of_the_service_is_verified(box: SystemdBox) -> None:
 
 
 def test_a_subsystem_is_recorded_for_who_may(box: SystemdBox) -> None:
-    """It runs under strace for a second, then as configured; the recording is the daemon's and root's to read."""
+    """It runs under strace for a second, then as it is configured; the recording is the daemon's and root's to read."""
     if shutil.which("strace") is None:
         pytest.skip("strace is missing, or may not look at its children")
     for who in ("root", "epad", OBSERVER):
