@@ -24,7 +24,6 @@ import os
 import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -35,6 +34,7 @@ from epad.confinement import placeholders
 from epad.confinement.answer import Cell
 from epad.confinement.cell_record import CellRecord, CellRecords
 from epad.confinement.decoys import Decoys
+from epad.confinement.doors import ADDRESSES, Doorkeeper, DoorKind, url_of
 from epad.confinement.errors import ConfinementError
 from epad.confinement.in_force import PoliciesInForce
 from epad.confinement.policy import Ability, Access, Policy
@@ -44,32 +44,6 @@ from runners.cell.plan import CellPlan, Door, Wall
 from statemachine.clock import Clock
 
 _BACKLOG: Final = 1_024
-
-
-class DoorKind(StrEnum):
-    """Names the doors that a cell may have."""
-
-    GATEWAY = "gateway"
-    WAY_OUT = "way out"
-
-
-ADDRESSES: Final[Mapping[DoorKind, tuple[str, int]]] = {
-    DoorKind.GATEWAY: ("127.0.0.1", 8711),
-    DoorKind.WAY_OUT: ("127.0.0.1", 8712),
-}
-"""Where the doors are inside: the same in every cell, since each has a loopback of its own."""
-
-
-class Doorkeeper(Protocol):
-    """Accepts at the doors of one kind."""
-
-    async def open(self, subsystem: str, listening: socket.socket) -> None:
-        """Accept at a subsystem's door; the socket belongs to who accepts."""
-        ...
-
-    async def close(self, subsystem: str) -> None:
-        """Accept no more, and hang up on who came in."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,13 +136,13 @@ class Cells:
     async def gateway_url(self, subsystem: str) -> str:
         """Return the URL of the gateway's door inside; empty where a subsystem has none, and uses that for everyone."""
         doors = await self._doors(self._context.policies(subsystem))
-        return _url(DoorKind.GATEWAY) if DoorKind.GATEWAY in doors else ""
+        return url_of(DoorKind.GATEWAY) if DoorKind.GATEWAY in doors else ""
 
     async def proxies(self, subsystem: str) -> dict[str, str]:
         """Return the variables that lead a program to its way out; none where it has none."""
         if DoorKind.WAY_OUT not in await self._doors(self._context.policies(subsystem)):
             return {}
-        url = _url(DoorKind.WAY_OUT)
+        url = url_of(DoorKind.WAY_OUT)
         return {
             **{
                 name: url
@@ -415,8 +389,3 @@ def _refuse_all(living: _Living) -> None:
 
 def _listed(living: _Living) -> str:
     return " and ".join(f"door to the {kind}" for kind in living.doors)
-
-
-def _url(kind: DoorKind) -> str:
-    host, port = ADDRESSES[kind]
-    return f"http://{host}:{port}"

@@ -12,8 +12,9 @@ import structlog
 from epad.confinement.approvals import Approvals
 from epad.confinement.asking_program import asking_program
 from epad.confinement.cell_record import CellRecords
-from epad.confinement.cells import Cells, CellsContext, DoorKind
+from epad.confinement.cells import Cells, CellsContext
 from epad.confinement.decoys import Decoys
+from epad.confinement.doors import DoorKind
 from epad.confinement.egress_record import EgressRecord
 from epad.confinement.in_force import PoliciesInForce
 from epad.confinement.planning import MachinePlanner

@@ -12,7 +12,8 @@ from cell_doubles import CellWorld
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from epad.confinement.cells import ADDRESSES, Confinement, DoorKind
+from epad.confinement.cells import Confinement
+from epad.confinement.doors import ADDRESSES, DoorKind
 from epad.confinement.errors import ConfinementError
 from runners.cell.plan import Door
 

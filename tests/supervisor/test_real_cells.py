@@ -18,7 +18,8 @@ from way_out_world import KeptEvents
 from epad.configuration.confine_schema import ConfineConfig
 from epad.configuration.schema import StateConfig, SubsystemConfig
 from epad.confinement.cell_record import CellRecords
-from epad.confinement.cells import Cells, CellsContext, DoorKind
+from epad.confinement.cells import Cells, CellsContext
+from epad.confinement.doors import DoorKind
 from epad.confinement.in_force import PoliciesInForce
 from epad.confinement.planning import MachinePlanner
 from epad.confinement.policies import Policies

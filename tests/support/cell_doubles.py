@@ -16,8 +16,9 @@ from way_out_world import KeptEvents
 
 from epad.confinement.answer import Cell
 from epad.confinement.cell_record import CellRecords
-from epad.confinement.cells import CellOrder, Cells, CellsContext, Doorkeeper, DoorKind
+from epad.confinement.cells import CellOrder, Cells, CellsContext
 from epad.confinement.decoys import Decoys
+from epad.confinement.doors import Doorkeeper, DoorKind
 from epad.confinement.errors import ConfinementError
 from epad.confinement.in_force import PoliciesInForce
 from epad.confinement.policy import Ability, Access, FileRule, Policy
