@@ -10,6 +10,7 @@ from pathlib import Path
 import apsw
 import pytest
 from ledger_world import closing, config, fill, keeping_of, open_ledger, opening, places
+from patience import until
 from shipped_settings import PROBES
 
 from epad.ledger.integrity import Integrity
@@ -77,9 +78,10 @@ async def test_a_truncation_under_the_running_daemon_is_critical_and_repaired(
 
 
 async def test_what_the_nightly_check_finds_the_next_tick_does_not_forget(
-    integrity: Integrity, tmp_path: Path
+    integrity: Integrity, ledger: Ledger, tmp_path: Path
 ) -> None:
     """A damaged segment is seen by the night alone; it is critical until it is written again."""
+    await until(lambda: keeping_of(ledger)._sealed, "the ledger to know of its first segment")
     file = segment_paths(tmp_path / "segments")[0]
     before = file.read_bytes()
     file.chmod(0o644)
