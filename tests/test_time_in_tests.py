@@ -39,6 +39,7 @@ PAUSES = {
     "gateway/test_upstream_down.py": 1,
     "probes/vram/test_prober.py": 1,
     "supervisor/test_supervisor.py": 2,
+    "supervisor/test_real_cells.py": 1,
 }
 
 # Constants of time that are still made shorter, by file. A row may get smaller, and none may come.
