@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import sys
 import threading
 import time
@@ -121,6 +122,25 @@ def test_a_confined_agent_asks_by_its_own_door_until_it_is_quarantined(model: st
         house.wait(lambda: "answered" in words(house, "agent", at), "another stream")
         assert house.stop() == 0
         assert house.children() == {}
+
+
+def test_an_agent_whose_cell_the_next_daemon_has_no_record_of_reaches_nothing_until_it_is_started_again() -> (
+    None
+):
+    """Nobody knows which doors it had; it is not taken for one without walls that may do as it likes."""
+    with installation(QUICK + agent("agent")) as house:
+        house.start()
+        house.wait(lambda: "answered" in words(house, "agent"), "an answer")
+        house.kill()
+        shutil.rmtree(house.state / "cells")
+        house.start()
+        at = time.monotonic()
+        house.wait(lambda: len(words(house, "agent", at)) > 5, "the agent to go on asking")
+        assert "answered" not in words(house, "agent", at)
+        assert house.ctl("restart", "agent", "--reason", "a test").returncode == 0
+        at = time.monotonic()
+        house.wait(lambda: "answered" in words(house, "agent", at), "an answer")
+        assert house.stop() == 0
 
 
 def test_a_confined_agent_goes_out_to_the_hosts_that_are_named_until_it_is_quarantined(stream: int) -> None:

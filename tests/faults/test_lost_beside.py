@@ -68,6 +68,7 @@ ROWS = {
     **{name: name for name in (LEDGER, JOURNAL, *LOGS, *INDEXES, SEGMENTS, KEYS, "anchor", "losses.json")},
     LOCK_FILE: LOCK_FILE,
     "format.json": "format.json",
+    "cells": "cells",  # tests/e2e/test_confined.py
     **dict.fromkeys(("run", "lifeboat", "logs", "subsystems", "checkpoints"), "made again by the next start"),
 }
 
