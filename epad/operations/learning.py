@@ -7,6 +7,7 @@ daemon. The recording is read by `epactl confine learn`, not here: it may take a
 from __future__ import annotations
 
 import asyncio
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -46,6 +47,11 @@ class Learning:
         spec = self.reloader.config.subsystems[name]
         if spec.kind != "process":
             raise LearningError(f"{name} is a {spec.kind}: epad records what it starts itself")
+        if spec.user and os.geteuid() == 0:
+            raise LearningError(
+                f"{name} is run as {spec.user} within its walls alone: without them it would be root; "
+                "record it under a daemon of that user"
+            )
         if name in self._begun:
             raise LearningError(f"{name} is recorded already")
         if shutil.which(STRACE[0]) is None:

@@ -70,11 +70,16 @@ def marks(directories: Directories, subsystem: str) -> dict[str, str]:
 
 
 def give(directories: Directories, subsystem: str, uid: int, gid: int | None) -> None:
-    """Make a subsystem's own directories another user's, whom a root daemon has it run as. Raises OSError."""
-    own = (directories.work(subsystem), directories.notify_directory(subsystem))
-    for path in (*own, directories.notify_socket(subsystem)):
+    """Give a subsystem's work and notify socket to another user, whom a root daemon has it run as. Raises OSError.
+
+    The socket's directory stays the daemon's: a link that its user put there would be followed by root.
+    """
+    socket = directories.notify_socket(subsystem)
+    for path in (directories.work(subsystem), socket):
         if path.exists():
             os.chown(path, uid, -1 if gid is None else gid, follow_symlinks=False)
+    if socket.exists():
+        socket.parent.chmod(0o711)  # to reach the socket by its name
 
 
 def launch(name: str, spec: SubsystemConfig, room: Room, extra: Mapping[str, str], instance: str) -> Launch:

@@ -7,6 +7,7 @@ import os
 import re
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -110,6 +111,7 @@ class NotifySocket:
         self._log = log
         self._socket: socket.socket | None = None
         self._inode = 0
+        self._owner: tuple[int, int] | None = None
         self.malformed = 0
 
     def open(self) -> None:
@@ -124,20 +126,25 @@ class NotifySocket:
             datagrams.setblocking(False)
             self._path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._take_the_place_of(self._path.parent.with_suffix(_FORMER_SUFFIX))
+            self._look_whose_it_is()
             self._path.unlink(missing_ok=True)
             datagrams.bind(str(self._path))
             self._path.chmod(0o600)
-            directory = self._path.parent.stat()
-            if (
-                directory.st_uid != os.geteuid()
-            ):  # it was given to the user whom a root daemon has the child run as
-                os.chown(self._path, directory.st_uid, directory.st_gid)
+            if self._owner is not None:
+                os.chown(self._path, *self._owner, follow_symlinks=False)
             self._inode = self._path.stat().st_ino
         except OSError as error:
             datagrams.close()
             raise SupervisorError(f"{self._path}: {error.strerror}") from error
         self._socket = datagrams
         asyncio.get_running_loop().add_reader(datagrams.fileno(), self._receive)
+
+    def _look_whose_it_is(self) -> None:
+        """Remember whose the socket's file is: a root daemon has given it to the user whom the child runs as."""
+        with suppress(OSError):
+            status = self._path.lstat()
+            if status.st_uid != os.geteuid():
+                self._owner = status.st_uid, status.st_gid
 
     def _take_the_place_of(self, former: Path) -> None:
         """Lead the path that an earlier epad gave to a child, which may live, to the present socket. Raises OSError."""
@@ -151,6 +158,8 @@ class NotifySocket:
             present = self._path.stat().st_ino == self._inode
         except OSError:
             present = False
+        if present:
+            self._look_whose_it_is()
         if not present:
             self.close()
             self.open()

@@ -28,3 +28,14 @@ def test_another_cells_stay(tmp_path: Path) -> None:
     clear([str(tmp_path / name) for name in ("w/.envrc", ".envrc")], [str(tmp_path / "w")])
     assert (tmp_path / "w/.envrc").exists()
     assert not (tmp_path / ".envrc").exists()
+
+
+def test_no_link_leads_to_a_file_elsewhere(tmp_path: Path) -> None:
+    """Whoever owns a workspace could have root delete what they may not: by a link in the place of a directory."""
+    (tmp_path / "w").mkdir()
+    elsewhere = tmp_path / "elsewhere"
+    (elsewhere / "hooks").mkdir(parents=True)
+    (elsewhere / "config").touch()
+    (tmp_path / "w/.git").symlink_to(elsewhere)
+    clear([str(tmp_path / "w/.git" / name) for name in ("hooks", "config")], [])
+    assert sorted(path.name for path in elsewhere.iterdir()) == ["config", "hooks"]

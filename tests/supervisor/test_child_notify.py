@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import stat
 from pathlib import Path
@@ -13,7 +14,9 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 from supervisor_world import until
 
+from epad.configuration.directories import Directories
 from epad.supervisor.errors import SupervisorError
+from epad.supervisor.launch import give
 from epad.supervisor.notify import (
     MAX_DATAGRAM_BYTES,
     MAX_STATUS_CHARACTERS,
@@ -153,3 +156,24 @@ async def test_a_path_too_long_is_named(directory: Path) -> None:
     listener = Listener(directory / ("x" * 120))
     with pytest.raises(SupervisorError, match="runtime_directory"):
         listener.socket.open()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+async def test_a_socket_stays_its_users_and_its_directory_the_daemons(directory: Path) -> None:
+    """Bound again it is the user's still, also after somebody has cleaned it away; no link of theirs can be there."""
+    directories = Directories(directory / "state", directory / "run")
+    path = directories.notify_socket("a")
+    for _ in range(2):
+        listener = Listener(path)
+        listener.socket.open()
+        give(directories, "a", 12345, None)
+        listener.socket.ensure()
+        path.unlink()
+        listener.socket.ensure()
+        listener.socket.close()
+        assert (path.lstat().st_uid, stat.S_IMODE(path.lstat().st_mode)) == (12345, 0o600)
+        assert (path.parent.stat().st_uid, stat.S_IMODE(path.parent.stat().st_mode)) == (0, 0o711)
+    again = Listener(path)
+    again.socket.open()
+    assert path.lstat().st_uid == 12345
+    again.socket.close()
