@@ -205,6 +205,13 @@ class Cells:
         """
         record = self._context.records.read(subsystem)
         if record is None:
+            if _has_own_network(pid):
+                now = self._context.clock.monotonic()
+                record = CellRecord(self._context.policies(subsystem), now, own_network=True)
+                reason = (
+                    "its record is gone, and its doors with it: it reaches nothing until it is started again"
+                )
+                self._closed(subsystem, self._living.setdefault(subsystem, _Living(record)), reason)
             return
         living = self._living[subsystem] = _Living(record)
         kinds = [kind for kind in DoorKind if kind in record.doors and kind in self._context.keepers]
@@ -368,6 +375,14 @@ class Cells:
             self._context.records.write(subsystem, record)
         except OSError as error:
             self._context.log.error("cell.unrecorded", subsystem=subsystem, error=str(error))
+
+
+def _has_own_network(pid: int) -> bool:
+    """Tell if a process is in another network namespace than the daemon."""
+    try:
+        return not Path(f"/proc/{pid}/ns/net").samefile("/proc/self/ns/net")
+    except OSError:
+        return False
 
 
 def _require_workspace(policy: Policy) -> None:

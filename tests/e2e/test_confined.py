@@ -137,9 +137,11 @@ def test_an_agent_whose_cell_the_next_daemon_has_no_record_of_reaches_nothing_un
         at = time.monotonic()
         house.wait(lambda: len(words(house, "agent", at)) > 5, "the agent to go on asking")
         assert "answered" not in words(house, "agent", at)
+        assert "its record is gone" in house.subsystem("agent")["confine"]["trouble"]
         assert house.ctl("restart", "agent", "--reason", "a test").returncode == 0
         at = time.monotonic()
         house.wait(lambda: "answered" in words(house, "agent", at), "an answer")
+        assert house.subsystem("agent")["confine"] == {"profile": "workspace", "missing": {}, "trouble": ""}
         assert house.stop() == 0
 
 
