@@ -136,7 +136,7 @@ class Connection:
         host, secrets = wanted.target.host, self._door.secrets
         self._said = replace(self._said, how=wanted.how, host=host, port=wanted.target.port)
         self._door.decoys.check(head)
-        head = filled(head, secrets, host)
+        head = filled(head, secrets, wanted.target)
         if wanted.target.port != HTTP_PORT or not is_bound(secrets, host):
             return replace(wanted, head=head)
         return replace(wanted, head=head, target=Target(host, HTTPS_PORT), over_tls=True)

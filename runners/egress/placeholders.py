@@ -13,6 +13,7 @@ from collections.abc import Sequence
 
 from runners.egress.messages import Secret
 from runners.egress.refusal import RefusedError, Why
+from runners.egress.request_head import HTTP_PORT, Target
 
 _PLACEHOLDER = re.compile(rb"\{\{secret:([A-Za-z0-9_.-]{1,64})\}\}")
 _BASIC = re.compile(rb"(?<=\r\nauthorization: )(basic )([A-Za-z0-9+/=]+)(?=\r\n)", re.IGNORECASE)
@@ -23,8 +24,9 @@ def is_bound(secrets: Sequence[Secret], host: str) -> bool:
     return any(host in secret.hosts for secret in secrets)
 
 
-def filled(head: bytes, secrets: Sequence[Secret], host: str) -> bytes:
+def filled(head: bytes, secrets: Sequence[Secret], target: Target) -> bytes:
     """Return the head of a request with its secrets, also those of a password. Raises RefusedError."""
+    host = target.host
     first, end, fields = head.partition(b"\r\n")
     if _PLACEHOLDER.search(first):
         raise RefusedError(
@@ -33,6 +35,10 @@ def filled(head: bytes, secrets: Sequence[Secret], host: str) -> bytes:
 
     def value(found: re.Match[bytes]) -> bytes:
         name = found[1].decode()
+        if target.port != HTTP_PORT:
+            raise RefusedError(
+                Why.PLACEHOLDER, f"the secret {name} goes over TLS alone: ask for http://{host}/"
+            )
         secret = next((one for one in secrets if one.name == name and host in one.hosts), None)
         if secret is None:
             raise RefusedError(Why.PLACEHOLDER, f"the secret {name} is not for {host}, or is not there")
