@@ -7,14 +7,13 @@ import json
 import shutil
 import sysconfig
 import zipfile
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import cell_world
 import pytest
 from agent_needs import NEEDS, Need
-from cell_world import MODES, Mode
+from cell_world import Mode
 from neighbourhood import PYTHON
 
 from epad.confinement.zygote import Zygote
@@ -28,25 +27,6 @@ ANSWER = {
     "model": "m",
     "choices": [{"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": "hello"}}],
 }
-
-
-@pytest.fixture(params=MODES)
-def mode(request: pytest.FixtureRequest) -> Mode:
-    kind: Mode = request.param
-    cell_world.need(kind)
-    return kind
-
-
-@pytest.fixture
-async def zygote() -> AsyncIterator[Zygote]:
-    async with cell_world.zygote() as kept:
-        yield kept
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    with cell_world.workspace(cell_world.UID) as made:
-        yield made
 
 
 def reading(ordered: CellPlan, *roots: str) -> CellPlan:

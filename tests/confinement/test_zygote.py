@@ -5,13 +5,12 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-from collections.abc import AsyncIterator, Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import cell_world
 import pytest
-from cell_world import GATEWAY, MODES, Mode
+from cell_world import GATEWAY, Mode
 
 from epad.confinement.answer import CellError
 from epad.confinement.zygote import Zygote
@@ -22,25 +21,6 @@ import socket
 link = socket.create_connection(("{GATEWAY.host}", {GATEWAY.port}), 10)
 print(link.recv(20).decode())
 """
-
-
-@pytest.fixture(params=MODES)
-def mode(request: pytest.FixtureRequest) -> Mode:
-    kind: Mode = request.param
-    cell_world.need(kind)
-    return kind
-
-
-@pytest.fixture
-async def zygote() -> AsyncIterator[Zygote]:
-    async with cell_world.zygote() as kept:
-        yield kept
-
-
-@pytest.fixture
-def place() -> Iterator[Path]:
-    with cell_world.workspace(cell_world.UID) as made:
-        yield made
 
 
 async def test_a_program_runs_within_every_wall(zygote: Zygote, place: Path, mode: Mode) -> None:
