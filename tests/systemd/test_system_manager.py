@@ -202,6 +202,7 @@ def test_with_the_daemon_dead_a_units_whole_group_is_ended(box: SystemdBox) -> N
     """What was moved into it, and has no mark nor kin among us, too; units that are not epad's own run on."""
     start(box)
     box.wait(lambda: bool(box.subsystem("talker").get("pid")), "the talker to run")
+    box.wait(lambda: bool(box.subsystem("walled").get("pid")), "the confined child to run")
     box.wait(lambda: box.property("model", "ActiveState") == "active", "the unit to be started")
     group = box.property("epad-talker.service", "ControlGroup")
     mounted = next(
