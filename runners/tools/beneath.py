@@ -77,13 +77,9 @@ def open_directory(path: str) -> int:
 
 def real_path(descriptor: int) -> str:
     """Return where an open file or directory lies, relative to the workspace. Raises ToolError for one outside."""
-    base, place = _proc_path(root()), _proc_path(descriptor)
-    if place == base:
-        return "."
-    prefix = base.rstrip("/") + "/"
-    if not place.startswith(prefix):
-        raise ToolError(f"{place!r} lies outside the workspace", _OUTSIDE)
-    return place[len(prefix) :]
+    if not (inside := _below(_proc_path(descriptor), _proc_path(root()))):
+        raise ToolError("the path lies outside the workspace now", _OUTSIDE)
+    return inside
 
 
 @contextmanager
@@ -197,6 +193,11 @@ def hash_of(descriptor: int) -> str:
     return digest.hexdigest()
 
 
+def hash_bytes(data: bytes) -> str:
+    """Return the SHA-256 of bytes, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def hash_at(path: str) -> str | None:
     """Return the SHA-256 of the regular file at a path; None where there is none, or a link."""
     with parent_of(path) as (folder, name):
@@ -273,11 +274,8 @@ def _relative(path: str) -> str:
             raise ToolError("the path has over 4,095 bytes", "name it from a directory that is nearer")
     except UnicodeEncodeError:
         raise ToolError(f"{path!r} is not valid Unicode", "give the name in UTF-8") from None
-    base = _proc_path(root())
-    if path == base:
-        return "."
-    if path.startswith(base.rstrip("/") + "/"):
-        return path[len(base.rstrip("/")) + 1 :].lstrip("/") or "."
+    if path.startswith("/") and (inside := _below(path, _proc_path(root()))):
+        return inside
     if path.startswith(("/", "~")):
         raise ToolError(f"{path!r} is outside the workspace", _OUTSIDE)
     return path
@@ -312,14 +310,20 @@ def _first_link_followed(path: str) -> str:
             target = os.readlink("", dir_fd=descriptor) if stat.S_ISLNK(os.fstat(descriptor).st_mode) else ""
         finally:
             os.close(descriptor)
+        if target.startswith("/"):
+            inside = _below(target, _proc_path(root()))
+            return "/".join([inside, *parts[at:]]) if inside else ""
         if target:
-            return "/".join([_target(target, parts[: at - 1]), *parts[at:]]).lstrip("/")
+            return "/".join([*parts[: at - 1], target, *parts[at:]])
     return ""
 
 
-def _target(link: str, folder: list[str]) -> str:
-    """Return where a link in a directory leads, as a path below the workspace."""
-    return _relative(link) if link.startswith("/") else "/".join([*folder, link])
+def _below(path: str, base: str) -> str:
+    """Return an absolute path as it is below a base; empty if it is not."""
+    if path == base:
+        return "."
+    prefix = base.rstrip("/") + "/"
+    return (path[len(prefix) :].lstrip("/") or ".") if path.startswith(prefix) else ""
 
 
 def _openat2(path: str, flags: int) -> int:
