@@ -45,7 +45,9 @@ def kind_of(mode: int) -> str:
 def root() -> int:
     """Return the workspace's descriptor. Raises ToolError where the call has none."""
     if (descriptor := CONTEXT.get().root) < 0:
-        raise ToolError("this call has no workspace", "give `data` instead of `path`, or give the subsystem a directory")
+        raise ToolError(
+            "this call has no workspace", "give `data` instead of `path`, or give the subsystem a directory"
+        )
     return descriptor
 
 
@@ -67,7 +69,9 @@ def open_file(path: str) -> int:
     if stat.S_ISREG(mode):
         return descriptor
     os.close(descriptor)
-    raise ToolError(f"{path!r} is a {kind_of(mode)}, not a regular file", "file_list shows the kind of each entry")
+    raise ToolError(
+        f"{path!r} is a {kind_of(mode)}, not a regular file", "file_list shows the kind of each entry"
+    )
 
 
 def open_directory(path: str) -> int:
@@ -96,20 +100,30 @@ def parent_of(path: str) -> Iterator[tuple[int, str]]:
         # By its real place too: a link to `.git` has another name.
         for place in (relative, f"{real_path(descriptor)}/{name}"):
             if never_written(place):
-                raise ToolError(f"{place!r} is not written by tools", "a program or a person obeys it: ask a person")
+                raise ToolError(
+                    f"{place!r} is not written by tools", "a program or a person obeys it: ask a person"
+                )
         yield descriptor, name
     finally:
         os.close(descriptor)
 
 
-def replace(path: str, write: Callable[[int], None], *, may_exist: bool = True, mode: int | None = None) -> None:
+def replace(
+    path: str, write: Callable[[int], None], *, may_exist: bool = True, mode: int | None = None
+) -> None:
     """Put a new file at a path; `write` fills it. The mode is the old file's, unless given. Raises ToolError."""
     with parent_of(path) as (folder, name):
         replace_in(folder, name, write, path=path, may_exist=may_exist, mode=mode)
 
 
-def replace_in(  # noqa: PLR0913
-    folder: int, name: str, write: Callable[[int], None], *, path: str, may_exist: bool = True, mode: int | None = None
+def replace_in(
+    folder: int,
+    name: str,
+    write: Callable[[int], None],
+    *,
+    path: str,
+    may_exist: bool = True,
+    mode: int | None = None,
 ) -> None:
     """Do the same in an open directory; `path` is the name in messages."""
     old = status(folder, name)
@@ -144,7 +158,9 @@ def rename(source: int, old: str, target: int, new: str, *, may_exist: bool) -> 
 
 def already_there(path: str) -> ToolError:
     """Return the error of a name that is taken."""
-    return ToolError(f"there is something at {path!r} already", "ask for it to be replaced, or choose another name")
+    return ToolError(
+        f"there is something at {path!r} already", "ask for it to be replaced, or choose another name"
+    )
 
 
 def writer(data: bytes) -> Callable[[int], None]:
@@ -215,7 +231,9 @@ def read_whole(path: str, limit: int) -> bytes:
     """Return a file's bytes. Raises ToolError for one above the limit."""
     with opened(path) as descriptor:
         if (size := os.fstat(descriptor).st_size) > limit:
-            raise ToolError(f"{path!r} has {size} bytes; this tool takes at most {limit}", "use file_read by parts")
+            raise ToolError(
+                f"{path!r} has {size} bytes; this tool takes at most {limit}", "use file_read by parts"
+            )
         return b"".join(blocks(descriptor, limit))
 
 
@@ -247,8 +265,14 @@ def explained(error: OSError, path: str) -> ToolError:
 
 
 _ERRORS: Final = {
-    errno.ENOENT: ("there is no such file or directory in the workspace", "file_list shows the names that are there"),
-    errno.EEXIST: ("there is something at that name already", "ask for it to be replaced, or choose another name"),
+    errno.ENOENT: (
+        "there is no such file or directory in the workspace",
+        "file_list shows the names that are there",
+    ),
+    errno.EEXIST: (
+        "there is something at that name already",
+        "ask for it to be replaced, or choose another name",
+    ),
     errno.ENOTDIR: ("a part of the path is not a directory", "file_list shows the kind of each entry"),
     errno.EISDIR: ("it is a directory", "give the name of a file"),
     errno.ENOTEMPTY: ("the directory is not empty", "set `recursive` to remove what is in it too"),

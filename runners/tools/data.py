@@ -24,27 +24,27 @@ _MOST_SLOW_BYTES: Final = 1 << 20
 """For parsers whose time can grow faster than their input: TOML and YAML."""
 
 
-class SourceArgs(Args):
+class SourceArgs(Args, frozen=True):
     """Holds the text, or names its file."""
 
     data: str | None = None
     path: PathArg | None = None
 
 
-class ValueResult(Result):
+class ValueResult(Result, frozen=True):
     """Holds a value."""
 
     value: Any
 
 
-class QueryArgs(SourceArgs, kw_only=True):
+class QueryArgs(SourceArgs, frozen=True, kw_only=True):
     """Holds JSON and a JMESPath expression."""
 
     query: Annotated[str, Meta(max_length=4000)] = "@"
     limit: Annotated[int, Meta(ge=1, le=10_000)] = 1000
 
 
-class QueryResult(Result):
+class QueryResult(Result, frozen=True):
     """Holds what the query found; `duplicates` names keys that an object has twice (the last one counts)."""
 
     value: Any
@@ -82,7 +82,9 @@ def _searched(query: str, value: Any) -> Any:
     try:
         return jmespath.search(query, value)
     except (jmespath.exceptions.JMESPathError, ValueError, TypeError) as error:
-        raise ToolError(f"the query is wrong: {error}"[:500], "JMESPath, as in items[?price > `10`].name") from None
+        raise ToolError(
+            f"the query is wrong: {error}"[:500], "JMESPath, as in items[?price > `10`].name"
+        ) from None
 
 
 def parsed_json(text: str, duplicates: list[str]) -> Any:
@@ -101,10 +103,12 @@ def parsed_json(text: str, duplicates: list[str]) -> Any:
     try:
         return json.loads(text, object_pairs_hook=pairs, parse_constant=refuse)
     except ValueError as error:
-        raise ToolError(f"not JSON: {error}", "JSON has double quotes, no comments and no comma at the end") from None
+        raise ToolError(
+            f"not JSON: {error}", "JSON has double quotes, no comments and no comma at the end"
+        ) from None
 
 
-class FormatArgs(Args):
+class FormatArgs(Args, frozen=True):
     """Holds JSON and its new form; an indent of 0 makes one line."""
 
     data: str
@@ -112,7 +116,7 @@ class FormatArgs(Args):
     sort: bool = False
 
 
-class FormatResult(Result):
+class FormatResult(Result, frozen=True):
     """Holds a text."""
 
     text: str
@@ -135,13 +139,17 @@ async def json_format(args: FormatArgs) -> FormatResult:
     duplicates: list[str] = []
     value = plain(parsed_json(args.data, duplicates))
     if duplicates:
-        raise ToolError(f"the key {duplicates[0]!r} is there twice in one object", "rename or remove one of them")
+        raise ToolError(
+            f"the key {duplicates[0]!r} is there twice in one object", "rename or remove one of them"
+        )
     separators = (",", ":") if not args.indent else None
-    text = json.dumps(value, indent=args.indent or None, sort_keys=args.sort, ensure_ascii=False, separators=separators)
+    text = json.dumps(
+        value, indent=args.indent or None, sort_keys=args.sort, ensure_ascii=False, separators=separators
+    )
     return FormatResult(text=output.whole(text, "format less at once"))
 
 
-class CsvArgs(SourceArgs, kw_only=True):
+class CsvArgs(SourceArgs, frozen=True, kw_only=True):
     """Holds CSV; without a delimiter the one that parts the first lines most evenly is taken."""
 
     delimiter: Annotated[str, Meta(min_length=1, max_length=1)] | None = None
@@ -149,7 +157,7 @@ class CsvArgs(SourceArgs, kw_only=True):
     limit: Annotated[int, Meta(ge=0, le=10_000)] = 100
 
 
-class CsvResult(Result):
+class CsvResult(Result, frozen=True):
     """Holds the first rows; `total` counts all of them, without the header."""
 
     columns: list[str]
@@ -173,7 +181,9 @@ async def csv_parse(args: CsvArgs) -> CsvResult:
     """Parse row by row."""
     text = source(args, _MOST_BYTES)
     if "\0" in text:
-        raise ToolError(f"NUL at character {text.index(chr(0))}: that is not CSV", "file_stat tells what the file is")
+        raise ToolError(
+            f"NUL at character {text.index(chr(0))}: that is not CSV", "file_stat tells what the file is"
+        )
     rows = _csv_rows(text.removeprefix("\ufeff"), args.delimiter or sniffed(text))
     columns = next(rows, []) if args.header else []
     kept, _ = output.cut_items(rows, args.limit)
@@ -220,7 +230,7 @@ async def yaml_parse(args: SourceArgs) -> ValueResult:
     yaml = optional.need(_YAML, "pyyaml")
     text = source(args, _MOST_SLOW_BYTES)
     try:
-        documents = list(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))  # noqa: S506
+        documents = list(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
     except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
         raise ToolError(f"not YAML: {error}"[:500], "tags that make Python objects are refused") from None
     value = documents[0] if len(documents) == 1 else documents
@@ -267,14 +277,16 @@ async def ini_parse(args: SourceArgs) -> ValueResult:
     try:
         parser.read_string(source(args, _MOST_SLOW_BYTES), "data")
     except (configparser.Error, ValueError) as error:
-        raise ToolError(f"not INI: {error}"[:500], "a section begins with [name]; keys are not repeated") from None
+        raise ToolError(
+            f"not INI: {error}"[:500], "a section begins with [name]; keys are not repeated"
+        ) from None
     value = {name: dict(parser.items(name)) for name in parser.sections()}
     if defaults := dict(parser.defaults()):
         value["DEFAULT"] = defaults
     return ValueResult(value=output.whole(plain(value), "parse a smaller document"))
 
 
-class XmlArgs(SourceArgs, kw_only=True):
+class XmlArgs(SourceArgs, frozen=True, kw_only=True):
     """Holds XML and, if wanted, a path of elements as ElementTree takes it."""
 
     query: Annotated[str, Meta(max_length=1000)] | None = None
@@ -286,7 +298,7 @@ XML_PARSE: Final = meta(
     ValueResult,
     risk="R1",
     timeout=10,
-    description="Parse XML from data or a file; query is a path like ./item[@id]. Document types and entities are refused.",
+    description="Parse XML from data or a file; query is a path like ./item[@id]. No DOCTYPE, no entities.",
     examples=({"data": "<a><b id='1'>x</b></a>", "query": "./b"}, {"path": "feed.xml"}),
 )
 
@@ -297,10 +309,14 @@ async def xml_parse(args: XmlArgs) -> ValueResult:
     defused = optional.need(_DEFUSED, "defusedxml")
     try:
         tree = defused.fromstring(source(args, _MOST_BYTES), forbid_dtd=True)
-        value = _element(tree) if args.query is None else [_element(each) for each in tree.findall(args.query)]
+        value = (
+            _element(tree) if args.query is None else [_element(each) for each in tree.findall(args.query)]
+        )
     except (defused.ParseError, SyntaxError, KeyError, ValueError) as error:
         told = type(error).__name__ if "Forbidden" in type(error).__name__ else error
-        raise ToolError(f"not XML that is read: {told}", "no DOCTYPE, no entities; the query is ElementTree's") from None
+        raise ToolError(
+            f"not XML that is read: {told}", "no DOCTYPE, no entities; the query is ElementTree's"
+        ) from None
     return ValueResult(value=output.whole(plain(value), "query for less"))
 
 
@@ -323,13 +339,17 @@ def source(args: SourceArgs, limit: int) -> str:
     if args.path is None:
         text = str(args.data)
         if len(text) > limit:
-            raise ToolError(f"the data has {len(text)} characters; this tool takes {limit}", "give a part of it")
+            raise ToolError(
+                f"the data has {len(text)} characters; this tool takes {limit}", "give a part of it"
+            )
         return text
     data = beneath.read_whole(args.path, limit)
     try:
         return data.decode().removeprefix("\ufeff")
     except UnicodeDecodeError as error:
-        raise ToolError(f"{args.path!r} is not UTF-8 at byte {error.start}", "file_read takes other encodings") from None
+        raise ToolError(
+            f"{args.path!r} is not UTF-8 at byte {error.start}", "file_read takes other encodings"
+        ) from None
 
 
 TOOLS: Final[tuple[Any, ...]] = (

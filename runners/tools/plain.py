@@ -29,9 +29,13 @@ class _Maker:
     def make(self, value: Any, depth: int) -> Any:
         self._left -= 1
         if self._left < 0:
-            raise ToolError(f"the value has over {MOST_NODES} nodes, with its aliases", "parse a smaller document")
+            raise ToolError(
+                f"the value has over {MOST_NODES} nodes, with its aliases", "parse a smaller document"
+            )
         if depth > MOST_DEPTH:
-            raise ToolError(f"the value is nested over {MOST_DEPTH} deep, or holds itself", "give a flatter document")
+            raise ToolError(
+                f"the value is nested over {MOST_DEPTH} deep, or holds itself", "give a flatter document"
+            )
         match value:
             case Mapping():
                 return {_key(key): self.make(item, depth + 1) for key, item in value.items()}
@@ -57,22 +61,22 @@ def _scalar(value: Any) -> Any:
             return _text(value)
         case None | bool():
             return value
+        case datetime() | date() | time():
+            return value.isoformat()
         case int():
             # A number that most readers of JSON would round is told as a text.
             return value if -_BIGGEST <= value < _BIGGEST else str(value)
         case float():
             return value if math.isfinite(value) else str(value)
-        case datetime() | date() | time():
-            return value.isoformat()
-        case bytes():
-            return base64.b64encode(value).decode()
         case _:
-            return _text(str(value))
+            return base64.b64encode(value).decode() if isinstance(value, bytes) else _text(str(value))
 
 
 def _text(value: str) -> str:
     try:
         value.encode()
     except UnicodeEncodeError as error:
-        raise ToolError(f"a text has half a character at position {error.start}", "a lone surrogate: remove it") from None
+        raise ToolError(
+            f"a text has half a character at position {error.start}", "a lone surrogate: remove it"
+        ) from None
     return value

@@ -14,6 +14,7 @@ from runners.tools.signature import ToolError
 
 _RE2: Final = optional.load("re2")
 _FLAGS: Final = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE}
+_WRONG: Final[tuple[type[Exception], ...]] = (re.error, IndexError, *([_RE2.error] if _RE2 else []))
 _MOST_CHARACTERS: Final = 10_000
 
 
@@ -50,6 +51,8 @@ def replaced(expression: Any, replacement: str, text: str) -> tuple[str, int]:
     r"""Replace all matches; the replacement may name groups as \1 or \g<name>. Raises ToolError for a wrong one."""
     try:
         text, count = expression.subn(replacement, text)
-    except (re.error, IndexError, *([_RE2.error] if _RE2 else [])) as error:
-        raise ToolError(f"the replacement is wrong: {error}", r"write \\ for a backslash, \1 for a group") from None
+    except _WRONG as error:
+        raise ToolError(
+            f"the replacement is wrong: {error}", r"write \\ for a backslash, \1 for a group"
+        ) from None
     return text, count

@@ -8,13 +8,24 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from runners.tools import beneath, differences, file_changes, files, output, patterns, protected, regexes, symbols, walk
+from runners.tools import (
+    beneath,
+    differences,
+    file_changes,
+    files,
+    output,
+    patterns,
+    protected,
+    regexes,
+    symbols,
+    walk,
+)
 from runners.tools.signature import Args, PathArg, Result, ToolError, meta
 
 _MOST_BYTES: Final = 16 << 20
@@ -60,7 +71,7 @@ class Line(msgspec.Struct, frozen=True, omit_defaults=True):
     after: list[str] = []
 
 
-class GrepArgs(Args):
+class GrepArgs(Args, frozen=True):
     """Holds a pattern, and the files to look into."""
 
     pattern: str
@@ -71,7 +82,7 @@ class GrepArgs(Args):
     ignore_case: bool = False
 
 
-class GrepResult(Result):
+class GrepResult(Result, frozen=True):
     """Holds lines, and the number of files that were searched."""
 
     matches: list[Line]
@@ -132,7 +143,7 @@ def _base(path: str) -> str:
     return "" if real == "." else real + "/"
 
 
-class GlobArgs(Args):
+class GlobArgs(Args, frozen=True):
     """Holds a glob pattern."""
 
     pattern: Annotated[str, Meta(min_length=1, max_length=1000)]
@@ -140,7 +151,7 @@ class GlobArgs(Args):
     limit: Annotated[int, Meta(ge=1, le=5000)] = 500
 
 
-class GlobResult(Result):
+class GlobResult(Result, frozen=True):
     """Holds paths."""
 
     paths: list[str]
@@ -180,7 +191,7 @@ class FoundFile(msgspec.Struct, frozen=True):
     mtime: str
 
 
-class FindArgs(Args):
+class FindArgs(Args, frozen=True):
     """Holds the conditions; `newer_than` is a date or a time in ISO form."""
 
     path: PathArg = "."
@@ -191,7 +202,7 @@ class FindArgs(Args):
     limit: Annotated[int, Meta(ge=1, le=5000)] = 500
 
 
-class FindResult(Result):
+class FindResult(Result, frozen=True):
     """Holds files."""
 
     files: list[FoundFile]
@@ -220,10 +231,16 @@ async def find_files(args: FindArgs) -> FindResult:
 
 
 def _condition(args: FindArgs) -> Callable[[walk.Found], bool]:
-    named = patterns.matcher(args.name) if args.name else lambda path: True
+    named = patterns.matcher(args.name) if args.name else _anything
     newer = _seconds(args.newer_than) if args.newer_than else float("-inf")
     low, high = args.min_bytes or 0, float("inf") if args.max_bytes is None else args.max_bytes
-    return lambda each: named(each.path) and low <= each.status.st_size <= high and each.status.st_mtime > newer
+    return lambda each: (
+        named(each.path) and low <= each.status.st_size <= high and each.status.st_mtime > newer
+    )
+
+
+def _anything(_: str) -> bool:
+    return True
 
 
 def _seconds(text: str) -> float:
@@ -231,10 +248,10 @@ def _seconds(text: str) -> float:
         when = datetime.fromisoformat(text)
     except ValueError:
         raise ToolError(f"{text!r} is not a time", "as in 2026-11-30 or 2026-11-30T12:00:00Z") from None
-    return (when if when.tzinfo else when.replace(tzinfo=timezone.utc)).timestamp()
+    return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 
 
-class SymbolArgs(Args):
+class SymbolArgs(Args, frozen=True):
     """Names a symbol of Python files; the name may have * and ?."""
 
     name: Annotated[str, Meta(min_length=1, max_length=200)]
@@ -243,7 +260,7 @@ class SymbolArgs(Args):
     limit: Annotated[int, Meta(ge=1, le=1000)] = 200
 
 
-class SymbolResult(Result):
+class SymbolResult(Result, frozen=True):
     """Holds the places where symbols are defined."""
 
     symbols: list[symbols.Symbol]
@@ -285,7 +302,7 @@ class Reference(msgspec.Struct, frozen=True):
     text: str
 
 
-class ReferenceArgs(Args):
+class ReferenceArgs(Args, frozen=True):
     """Names what is used."""
 
     name: Annotated[str, Meta(min_length=1, max_length=200)]
@@ -293,7 +310,7 @@ class ReferenceArgs(Args):
     limit: Annotated[int, Meta(ge=1, le=1000)] = 200
 
 
-class ReferenceResult(Result):
+class ReferenceResult(Result, frozen=True):
     """Holds uses of a name."""
 
     references: list[Reference]
@@ -320,7 +337,9 @@ async def find_references(args: ReferenceArgs) -> ReferenceResult:
     def found() -> Iterator[Reference]:
         for path, tree, lines in _trees(args.path, counted):
             for line in symbols.uses(tree, args.name):
-                yield Reference(path, line, output.cut_line(lines[line - 1].strip()) if line <= len(lines) else "")
+                yield Reference(
+                    path, line, output.cut_line(lines[line - 1].strip()) if line <= len(lines) else ""
+                )
 
     kept, cut = output.cut_items(found(), args.limit)
     return ReferenceResult(references=kept, truncated=cut, skipped=counted.skipped)
@@ -345,7 +364,7 @@ class Replaced(msgspec.Struct, frozen=True):
     diff: str
 
 
-class ReplaceArgs(Args):
+class ReplaceArgs(Args, frozen=True):
     """Holds a pattern and its replacement; a dry run only shows what would change."""
 
     pattern: Annotated[str, Meta(min_length=1)]
@@ -356,7 +375,7 @@ class ReplaceArgs(Args):
     limit: Annotated[int, Meta(ge=1, le=1000)] = 100
 
 
-class ReplaceResult(Result):
+class ReplaceResult(Result, frozen=True):
     """Holds the changes of files."""
 
     files: list[Replaced]
@@ -417,10 +436,19 @@ def _apply(plans: list[tuple[str, str, str, int]]) -> str | None:
     for path, old, new, _ in plans:
         before = beneath.hash_at(path)
         if before != beneath.hash_bytes(old.encode()):
-            raise ToolError(f"{path!r} has changed meanwhile", "the files before it are changed; search again")
+            raise ToolError(
+                f"{path!r} has changed meanwhile", "the files before it are changed; search again"
+            )
         changed = file_changes.put(path, new.encode(), may_exist=True, before=before)
         undo = changed.undo or undo
     return undo
 
 
-TOOLS: Final[tuple[Any, ...]] = (FIND_FILES, FIND_REFERENCES, FIND_SYMBOL, GLOB, GREP_RECURSIVE, SEARCH_REPLACE)
+TOOLS: Final[tuple[Any, ...]] = (
+    FIND_FILES,
+    FIND_REFERENCES,
+    FIND_SYMBOL,
+    GLOB,
+    GREP_RECURSIVE,
+    SEARCH_REPLACE,
+)

@@ -39,7 +39,9 @@ def definitions(tree: ast.AST, path: str, *, within: str = "") -> Iterator[Symbo
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.ClassDef):
             bases = ", ".join(ast.unparse(base) for base in node.bases)
-            yield _symbol(node, path, "class", f"class {node.name}({bases})" if bases else f"class {node.name}")
+            yield _symbol(
+                node, path, "class", f"class {node.name}({bases})" if bases else f"class {node.name}"
+            )
             yield from definitions(node, path, within="class")
         elif isinstance(node, _FUNCTIONS):
             yield _symbol(node, path, "method" if within == "class" else "function", _signature(node))
@@ -71,7 +73,9 @@ def _variables(node: ast.Assign | ast.AnnAssign, path: str) -> Iterator[Symbol]:
     for target in targets:
         for each in target.elts if isinstance(target, ast.Tuple | ast.List) else [target]:
             if isinstance(each, ast.Name):
-                yield Symbol(path, node.lineno, "variable", _cut(ast.unparse(node)), each.id, node.end_lineno or 0)
+                yield Symbol(
+                    path, node.lineno, "variable", _cut(ast.unparse(node)), each.id, node.end_lineno or 0
+                )
 
 
 def _symbol(

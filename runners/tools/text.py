@@ -17,7 +17,8 @@ from msgspec import UNSET, Meta, UnsetType
 from runners.tools import beneath, differences, output, regexes
 from runners.tools.signature import Args, PathArg, Result, ToolError, meta
 
-class DiffArgs(Args):
+
+class DiffArgs(Args, frozen=True):
     """Holds two texts."""
 
     a: str
@@ -25,7 +26,7 @@ class DiffArgs(Args):
     context: Annotated[int, Meta(ge=0, le=100)] = 3
 
 
-class DiffResult(Result):
+class DiffResult(Result, frozen=True):
     """Holds the differences; `ratio` is 1 for equal texts and 0 for texts without a line in common."""
 
     diff: str
@@ -58,7 +59,7 @@ class Match(msgspec.Struct, frozen=True):
     groups: list[str | None]
 
 
-class MatchArgs(Args):
+class MatchArgs(Args, frozen=True):
     """Holds a pattern and a text. The flags are of i, m, s, x."""
 
     pattern: str
@@ -67,7 +68,7 @@ class MatchArgs(Args):
     limit: Annotated[int, Meta(ge=1, le=5000)] = 100
 
 
-class MatchResult(Result):
+class MatchResult(Result, frozen=True):
     """Holds matches, the whole match first among the groups of each."""
 
     matches: list[Match]
@@ -92,7 +93,7 @@ async def regex_match(args: MatchArgs) -> MatchResult:
     return MatchResult(matches=output.cut_items(matches, args.limit)[0])
 
 
-class ReplaceArgs(Args):
+class ReplaceArgs(Args, frozen=True):
     """Holds a pattern, a replacement and a text."""
 
     pattern: str
@@ -101,7 +102,7 @@ class ReplaceArgs(Args):
     flags: str = ""
 
 
-class ReplaceResult(Result):
+class ReplaceResult(Result, frozen=True):
     """Holds the new text, and the number of matches that were replaced."""
 
     text: str
@@ -126,7 +127,7 @@ async def regex_replace(args: ReplaceArgs) -> ReplaceResult:
     return ReplaceResult(text=output.whole(text, "replace in a smaller text"), count=count)
 
 
-class Base64Args(Args):
+class Base64Args(Args, frozen=True):
     """Holds a text, or bytes as hex. Decoding takes both alphabets."""
 
     text: str | None = None
@@ -134,7 +135,7 @@ class Base64Args(Args):
     direction: Literal["encode", "decode"] = "encode"
 
 
-class Base64Result(Result):
+class Base64Result(Result, frozen=True):
     """Holds the text, or where it is none, the bytes as hex."""
 
     text: str | UnsetType = UNSET
@@ -147,7 +148,7 @@ BASE64_CONVERT: Final = meta(
     Base64Result,
     risk="P",
     timeout=5,
-    description="Encode text, or bytes given as hex, to base64, or decode it. Decoded bytes that are no text come as hex.",
+    description="Encode text, or bytes given as hex, to base64, or decode it. Bytes that are no text come as hex.",
     examples=({"text": "hello"}, {"text": "aGVsbG8=", "direction": "decode"}),
 )
 
@@ -160,7 +161,9 @@ async def base64_convert(args: Base64Args) -> Base64Result:
         try:
             data = bytes.fromhex(given) if args.text is None else given.encode()
         except ValueError as error:
-            raise ToolError(f"the bytes cannot be read: {error}", "bytes are given as hex, as in 00ff") from None
+            raise ToolError(
+                f"the bytes cannot be read: {error}", "bytes are given as hex, as in 00ff"
+            ) from None
         return Base64Result(text=output.whole(base64.b64encode(data).decode(), "encode less at once"))
     text = re.sub(r"\s+", "", given).translate(str.maketrans("-_", "+/"))
     try:
@@ -178,7 +181,7 @@ for _algorithm in ("sha256", "sha512", "sha1", "md5", "sha3_256", "blake2b"):
     hashlib.new(_algorithm, usedforsecurity=False)  # OpenSSL reads its settings once, which a call may not
 
 
-class HashArgs(Args):
+class HashArgs(Args, frozen=True):
     """Holds data, or names a file."""
 
     data: str | None = None
@@ -186,7 +189,7 @@ class HashArgs(Args):
     algorithm: Algorithm = "sha256"
 
 
-class HashResult(Result):
+class HashResult(Result, frozen=True):
     """Holds the digest."""
 
     hex: str
@@ -217,14 +220,14 @@ async def hash_data(args: HashArgs) -> HashResult:
     return HashResult(hex=digest.hexdigest())
 
 
-class EstimateArgs(Args):
+class EstimateArgs(Args, frozen=True):
     """Holds a text."""
 
     text: str
     model: str | None = None
 
 
-class EstimateResult(Result):
+class EstimateResult(Result, frozen=True):
     """Holds an estimate; `high` is a bound for tokenizers that work on bytes."""
 
     tokens: int
@@ -274,14 +277,14 @@ Operation = Literal[
 ]  # fmt: skip
 
 
-class TransformArgs(Args):
+class TransformArgs(Args, frozen=True):
     """Holds a text and the operation."""
 
     text: str
     operation: Operation
 
 
-class TextResult(Result):
+class TextResult(Result, frozen=True):
     """Holds a text."""
 
     text: str
@@ -293,7 +296,7 @@ STRING_TRANSFORM: Final = meta(
     TextResult,
     risk="P",
     timeout=5,
-    description="Transform a text: case, naming style, Unicode form, lines sorted or unique, hidden characters visible.",
+    description="Transform a text: case, naming style, Unicode form, sorted or unique lines, hidden characters shown.",
     examples=({"text": "Hello World", "operation": "snake"}, {"text": "b\na\n", "operation": "sort_lines"}),
 )
 
@@ -316,7 +319,9 @@ def _ascii(text: str) -> str:
 def visible(text: str) -> str:
     """Show control, bidi and tag characters as escapes; tabs and line ends stay."""
     return "".join(
-        each if each in "\t\n" or unicodedata.category(each) not in {"Cc", "Cf", "Co", "Cn", "Cs"} else f"\\u{{{ord(each):x}}}"
+        each
+        if each in "\t\n" or unicodedata.category(each) not in {"Cc", "Cf", "Co", "Cn", "Cs"}
+        else f"\\u{{{ord(each):x}}}"
         for each in text
     )
 
@@ -327,7 +332,10 @@ def _camel(text: str) -> str:
 
 
 _OPERATIONS: Final[dict[str, Callable[[str], str]]] = {
-    **{name: getattr(str, name) for name in ("upper", "lower", "title", "capitalize", "swapcase", "casefold", "strip")},
+    **{
+        name: getattr(str, name)
+        for name in ("upper", "lower", "title", "capitalize", "swapcase", "casefold", "strip")
+    },
     "reverse": lambda text: text[::-1],
     "snake": lambda text: "_".join(_words(text)),
     "kebab": lambda text: "-".join(_words(text)),
@@ -346,7 +354,7 @@ _OPERATIONS: Final[dict[str, Callable[[str], str]]] = {
 }
 
 
-class SplitArgs(Args):
+class SplitArgs(Args, frozen=True):
     """Holds a text, and the most tokens, lines or sentences of a part."""
 
     text: str
@@ -354,7 +362,7 @@ class SplitArgs(Args):
     size: Annotated[int, Meta(ge=1, le=1_000_000)] = 500
 
 
-class SplitResult(Result):
+class SplitResult(Result, frozen=True):
     """Holds the parts; joined they are the text."""
 
     parts: list[str]
@@ -385,8 +393,8 @@ async def text_split(args: SplitArgs) -> SplitResult:
     return SplitResult(parts=output.whole(parts, "split a smaller text"))
 
 
-def _one(_: str) -> int:
-    return 1
+def _one(piece: str) -> int:
+    return min(1, len(piece))
 
 
 def _packed(units: list[str], weigh: Callable[[str], int], size: int) -> Iterator[str]:
@@ -404,7 +412,9 @@ def _packed(units: list[str], weigh: Callable[[str], int], size: int) -> Iterato
 
 def _exactly_one(first: str, a: str | None, second: str, b: str | None) -> str:
     if (a is None) == (b is None):
-        raise ToolError(f"give either `{first}` or `{second}`", f"`{first}` is content, `{second}` the other form of it")
+        raise ToolError(
+            f"give either `{first}` or `{second}`", f"`{first}` is content, `{second}` the other form of it"
+        )
     return a if a is not None else str(b)
 
 
