@@ -104,12 +104,8 @@ async def file_head(args: LinesArgs) -> LinesResult:
         data = os.pread(descriptor, _LAST_BYTES, 0)
         more = os.fstat(descriptor).st_size > len(data)
     lines = _lines(data)
-    if more:
-        lines = lines[: args.lines]
     kept, cut = output.cut_items(map(output.cut_line, lines), args.lines)
-    return LinesResult(
-        lines=kept, truncated=cut or (more and len(kept) < args.lines) or kept != lines[: len(kept)]
-    )
+    return LinesResult(lines=kept, truncated=cut or more or kept != lines[: len(kept)])
 
 
 FILE_TAIL: Final = meta(

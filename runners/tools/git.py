@@ -315,7 +315,9 @@ async def git_blame(args: BlameArgs) -> BlameResult:
     if last < args.first:
         raise ToolError(f"to={last} is before from={args.first}", "give the first line, then the last")
     with repository.containing(args.path) as (repo, path):
-        out, cut = repo.run("blame", "--line-porcelain", "-L", f"{args.first},{last}", "--", path)
+        out, cut = repo.run(
+            "blame", "--no-textconv", "--line-porcelain", "-L", f"{args.first},{last}", "--", path
+        )
     lines, more = output.cut_items(_blamed(out.decode(errors="replace")), last - args.first + 1)
     return BlameResult(lines=lines, truncated=cut or more)
 

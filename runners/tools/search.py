@@ -1,15 +1,14 @@
 """Tools of the category `search`: find lines, names and symbols in the workspace, and replace a pattern.
 
 A search does not follow links, and leaves out `.git` and directories of caches; files that are binary, very large or
-unreadable are counted as skipped. Symbols are found in Python files, by their syntax tree.
+unreadable are counted as skipped. `symbol_search.py` has the tools that know Python.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -23,42 +22,11 @@ from runners.tools import (
     patterns,
     protected,
     regexes,
-    symbols,
+    symbol_search,
     walk,
 )
+from runners.tools.searched import Skipped, base_of, chosen
 from runners.tools.signature import Args, PathArg, Result, ToolError, meta
-
-_MOST_BYTES: Final = 16 << 20
-_MOST_SOURCE_BYTES: Final = 2 << 20
-_BINARY_BYTES: Final = 8192
-
-
-class Skipped:
-    """Counts the files that a search has looked into, and those that it has left out."""
-
-    def __init__(self) -> None:
-        self.searched = 0
-        self.skipped = 0
-
-    def read(self, found: walk.Found, limit: int = _MOST_BYTES) -> bytes | None:
-        """Return a file's bytes, or None for one that is left out."""
-        data = None if found.status.st_size > limit else _content(found, limit)
-        if data is None or b"\0" in data[:_BINARY_BYTES]:
-            self.skipped += 1
-            return None
-        self.searched += 1
-        return data
-
-
-def _content(found: walk.Found, limit: int) -> bytes | None:
-    try:
-        descriptor = found.open()
-    except OSError:
-        return None
-    try:
-        return b"".join(beneath.blocks(descriptor, limit))
-    finally:
-        os.close(descriptor)
 
 
 class Line(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -113,7 +81,7 @@ async def grep_recursive(args: GrepArgs) -> GrepResult:
 
 
 def _matching(expression: Any, args: GrepArgs, counted: Skipped) -> Iterator[Line]:
-    for found in _chosen(args.path, args.glob):
+    for found in chosen(args.path, args.glob):
         if (data := counted.read(found)) is None:
             continue
         lines = data.decode("utf-8", errors="replace").splitlines()
@@ -122,25 +90,6 @@ def _matching(expression: Any, args: GrepArgs, counted: Skipped) -> Iterator[Lin
                 before = [output.cut_line(each) for each in lines[max(0, at - args.context) : at]]
                 after = [output.cut_line(each) for each in lines[at + 1 : at + 1 + args.context]]
                 yield Line(files.shown(found.path), at + 1, output.cut_line(line), before, after)
-
-
-def _chosen(path: str, glob: str | None) -> Iterator[walk.Found]:
-    """Yield the files of a tree that a glob pattern, relative to the path, is for."""
-    wanted = patterns.matcher(glob) if glob else None
-    base = _base(path)
-    for found in walk.files(path):
-        if wanted is None or wanted(found.path.removeprefix(base)):
-            yield found
-
-
-def _base(path: str) -> str:
-    """Return the beginning that a walk's paths have in common, by the directory's real place."""
-    descriptor = beneath.open_path(path, os.O_PATH)
-    try:
-        real = beneath.real_path(descriptor)
-    finally:
-        os.close(descriptor)
-    return "" if real == "." else real + "/"
 
 
 class GlobArgs(Args, frozen=True):
@@ -172,7 +121,7 @@ GLOB: Final = meta(
 @GLOB.tool
 async def glob(args: GlobArgs) -> GlobResult:
     """Match each entry of a walk."""
-    wanted, base = patterns.matcher(args.pattern), _base(args.path)
+    wanted, base = patterns.matcher(args.pattern), base_of(args.path)
     entries = walk.entries(args.path, enter=_enters)
     paths = (files.shown(each.path) for each in entries if wanted(each.path.removeprefix(base)))
     kept, cut = output.cut_items(paths, args.limit)
@@ -251,111 +200,6 @@ def _seconds(text: str) -> float:
     return (when if when.tzinfo else when.replace(tzinfo=UTC)).timestamp()
 
 
-class SymbolArgs(Args, frozen=True):
-    """Names a symbol of Python files; the name may have * and ?."""
-
-    name: Annotated[str, Meta(min_length=1, max_length=200)]
-    path: PathArg = "."
-    kind: Literal["class", "function", "method", "variable"] | None = None
-    limit: Annotated[int, Meta(ge=1, le=1000)] = 200
-
-
-class SymbolResult(Result, frozen=True):
-    """Holds the places where symbols are defined."""
-
-    symbols: list[symbols.Symbol]
-    truncated: bool
-    skipped: int
-
-
-FIND_SYMBOL: Final = meta(
-    "find_symbol",
-    SymbolArgs,
-    SymbolResult,
-    risk="R1",
-    timeout=20,
-    description="Find where a class, function, method or variable is defined in Python files, with its signature.",
-    examples=({"name": "helper"}, {"name": "run", "kind": "method"}),
-)
-
-
-@FIND_SYMBOL.tool
-async def find_symbol(args: SymbolArgs) -> SymbolResult:
-    """Look through the definitions of each Python file."""
-    wanted, counted = patterns.matcher(args.name.replace("/", "")), Skipped()
-
-    def found() -> Iterator[symbols.Symbol]:
-        for path, tree, _ in _trees(args.path, counted):
-            for each in symbols.definitions(tree, path):
-                if wanted(each.name) and args.kind in {None, each.kind}:
-                    yield each
-
-    kept, cut = output.cut_items(found(), args.limit)
-    return SymbolResult(symbols=kept, truncated=cut, skipped=counted.skipped)
-
-
-class Reference(msgspec.Struct, frozen=True):
-    """Describes one use of a name."""
-
-    path: str
-    line: int
-    text: str
-
-
-class ReferenceArgs(Args, frozen=True):
-    """Names what is used."""
-
-    name: Annotated[str, Meta(min_length=1, max_length=200)]
-    path: PathArg = "."
-    limit: Annotated[int, Meta(ge=1, le=1000)] = 200
-
-
-class ReferenceResult(Result, frozen=True):
-    """Holds uses of a name."""
-
-    references: list[Reference]
-    truncated: bool
-    skipped: int
-
-
-FIND_REFERENCES: Final = meta(
-    "find_references",
-    ReferenceArgs,
-    ReferenceResult,
-    risk="R1",
-    timeout=20,
-    description="Find where a name is used in Python files: not in comments or texts, as a search would.",
-    examples=({"name": "helper"},),
-)
-
-
-@FIND_REFERENCES.tool
-async def find_references(args: ReferenceArgs) -> ReferenceResult:
-    """Look through the names and attributes of each Python file."""
-    counted = Skipped()
-
-    def found() -> Iterator[Reference]:
-        for path, tree, lines in _trees(args.path, counted):
-            for line in symbols.uses(tree, args.name):
-                yield Reference(
-                    path, line, output.cut_line(lines[line - 1].strip()) if line <= len(lines) else ""
-                )
-
-    kept, cut = output.cut_items(found(), args.limit)
-    return ReferenceResult(references=kept, truncated=cut, skipped=counted.skipped)
-
-
-def _trees(path: str, counted: Skipped) -> Iterator[tuple[str, Any, list[str]]]:
-    for found in _chosen(path, "*.py"):
-        data = counted.read(found, _MOST_SOURCE_BYTES)
-        if data is None:
-            continue
-        if (tree := symbols.parse(data)) is None:
-            counted.skipped += 1
-            continue
-        yield files.shown(found.path), tree, data.decode("utf-8", errors="replace").splitlines()
-
-
 class Replaced(msgspec.Struct, frozen=True):
     """Describes the change of one file."""
 
@@ -421,7 +265,7 @@ async def search_replace(args: ReplaceArgs) -> ReplaceResult:
 
 
 def _texts(args: ReplaceArgs, counted: Skipped) -> Iterator[tuple[str, str]]:
-    for found in _chosen(args.path, args.glob):
+    for found in chosen(args.path, args.glob):
         data = None if protected.never_written(found.path) else counted.read(found)
         if data is None:
             continue
@@ -444,11 +288,5 @@ def _apply(plans: list[tuple[str, str, str, int]]) -> str | None:
     return undo
 
 
-TOOLS: Final[tuple[Any, ...]] = (
-    FIND_FILES,
-    FIND_REFERENCES,
-    FIND_SYMBOL,
-    GLOB,
-    GREP_RECURSIVE,
-    SEARCH_REPLACE,
-)
+find_references, find_symbol = symbol_search.find_references, symbol_search.find_symbol
+TOOLS: Final[tuple[Any, ...]] = (FIND_FILES, GLOB, GREP_RECURSIVE, SEARCH_REPLACE, *symbol_search.TOOLS)

@@ -6,15 +6,13 @@ import base64
 import binascii
 import hashlib
 import re
-import textwrap
-import unicodedata
 from collections.abc import Callable, Iterator
 from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from runners.tools import beneath, differences, output, regexes
+from runners.tools import beneath, differences, output, regexes, text_transforms
 from runners.tools.signature import Args, PathArg, Result, ToolError, meta
 
 
@@ -271,89 +269,6 @@ def _tokens_of_piece(piece: str) -> int:
     return max(1, len(piece.encode("utf-8", errors="replace")) // 3)
 
 
-Operation = Literal[
-    "upper", "lower", "title", "capitalize", "swapcase", "casefold", "strip", "reverse", "snake", "kebab", "camel",
-    "pascal", "slug", "nfc", "nfd", "nfkc", "nfkd", "ascii", "dedent", "sort_lines", "unique_lines", "visible",
-]  # fmt: skip
-
-
-class TransformArgs(Args, frozen=True):
-    """Holds a text and the operation."""
-
-    text: str
-    operation: Operation
-
-
-class TextResult(Result, frozen=True):
-    """Holds a text."""
-
-    text: str
-
-
-STRING_TRANSFORM: Final = meta(
-    "string_transform",
-    TransformArgs,
-    TextResult,
-    risk="P",
-    timeout=5,
-    description="Transform a text: case, naming style, Unicode form, sorted or unique lines, hidden characters shown.",
-    examples=({"text": "Hello World", "operation": "snake"}, {"text": "b\na\n", "operation": "sort_lines"}),
-)
-
-
-@STRING_TRANSFORM.tool
-async def string_transform(args: TransformArgs) -> TextResult:
-    """Apply one operation."""
-    return TextResult(text=output.whole(_OPERATIONS[args.operation](args.text), "transform less at once"))
-
-
-def _words(text: str) -> list[str]:
-    parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", text)
-    return [word.lower() for word in re.split(r"[\W_]+", parted) if word]
-
-
-def _ascii(text: str) -> str:
-    return unicodedata.normalize("NFKD", text).encode("ascii", errors="ignore").decode()
-
-
-def visible(text: str) -> str:
-    """Show control, bidi and tag characters as escapes; tabs and line ends stay."""
-    return "".join(
-        each
-        if each in "\t\n" or unicodedata.category(each) not in {"Cc", "Cf", "Co", "Cn", "Cs"}
-        else f"\\u{{{ord(each):x}}}"
-        for each in text
-    )
-
-
-def _camel(text: str) -> str:
-    first, *rest = _words(text) or [""]
-    return first + "".join(word.capitalize() for word in rest)
-
-
-_OPERATIONS: Final[dict[str, Callable[[str], str]]] = {
-    **{
-        name: getattr(str, name)
-        for name in ("upper", "lower", "title", "capitalize", "swapcase", "casefold", "strip")
-    },
-    "reverse": lambda text: text[::-1],
-    "snake": lambda text: "_".join(_words(text)),
-    "kebab": lambda text: "-".join(_words(text)),
-    "camel": _camel,
-    "pascal": lambda text: "".join(word.capitalize() for word in _words(text)),
-    "slug": lambda text: "-".join(_words(_ascii(text))),
-    "nfc": lambda text: unicodedata.normalize("NFC", text),
-    "nfd": lambda text: unicodedata.normalize("NFD", text),
-    "nfkc": lambda text: unicodedata.normalize("NFKC", text),
-    "nfkd": lambda text: unicodedata.normalize("NFKD", text),
-    "ascii": _ascii,
-    "dedent": textwrap.dedent,
-    "sort_lines": lambda text: "".join(sorted(text.splitlines(keepends=True))),
-    "unique_lines": lambda text: "".join(dict.fromkeys(text.splitlines(keepends=True))),
-    "visible": visible,
-}
-
-
 class SplitArgs(Args, frozen=True):
     """Holds a text, and the most tokens, lines or sentences of a part."""
 
@@ -382,15 +297,19 @@ TEXT_SPLIT: Final = meta(
 @TEXT_SPLIT.tool
 async def text_split(args: SplitArgs) -> SplitResult:
     """Split at borders of the unit; nothing is lost between parts."""
-    match args.by:
-        case "lines":
-            units, weigh = args.text.splitlines(keepends=True), _one
-        case "sentences":
-            units, weigh = re.findall(r"[^.!?\n]*[.!?\n]+\s*|[^.!?\n]+$", args.text), _one
-        case _:
-            units, weigh = _PIECES.findall(args.text), _tokens_of_piece
-    parts = list(_packed(units, weigh, args.size))
+    parts = list(parts_of(args.text, args.by, args.size))
     return SplitResult(parts=output.whole(parts, "split a smaller text"))
+
+
+def parts_of(text: str, by: str, size: int) -> Iterator[str]:
+    """Yield the parts of a text, each of at most so many units, or of one that is larger."""
+    match by:
+        case "lines":
+            yield from _packed(text.splitlines(keepends=True), _one, size)
+        case "sentences":
+            yield from _packed(re.findall(r"[^.!?\n]*[.!?\n]+\s*|[^.!?\n]+$", text), _one, size)
+        case _:
+            yield from _packed(_PIECES.findall(text), _tokens_of_piece, size)
 
 
 def _one(piece: str) -> int:
@@ -425,13 +344,14 @@ def _utf8(text: str) -> bytes:
         raise ToolError(f"the text is not valid Unicode at character {error.start}", "remove it") from None
 
 
+string_transform = text_transforms.string_transform
 TOOLS: Final[tuple[Any, ...]] = (
     BASE64_CONVERT,
     HASH_DATA,
     REGEX_MATCH,
     REGEX_REPLACE,
-    STRING_TRANSFORM,
     TEXT_DIFF,
     TEXT_SPLIT,
     TOKEN_ESTIMATE,
+    *text_transforms.TOOLS,
 )
