@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
-from worker_world import World, tool_world
+from tool_process import World, tool_world
 
 from runners.tools import catalogue
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from worker_world import World
+from tool_process import World
 
 from runners.tools import catalogue
 from runners.tools.catalogue import Tool

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from worker_world import SECRET, World
+from tool_process import SECRET, World
 
 from runners.tools import files
 from runners.tools.file_changes import PairArgs

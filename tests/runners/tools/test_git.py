@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from worker_world import SECRET, World, git
+from tool_process import SECRET, World, git
 
 from runners.tools import repository
 from runners.tools.signature import ToolError

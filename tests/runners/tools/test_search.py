@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worker_world import SECRET, World
+from tool_process import SECRET, World
 
 from runners.tools import patterns, symbols
 from runners.tools.signature import ToolError

@@ -8,7 +8,7 @@ import hashlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from worker_world import World
+from tool_process import World
 
 from runners.tools import differences, regexes, text
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import psutil
 import pytest
-from worker_world import HEADER, ToolWorker, tool_worker
+from tool_process import HEADER, ToolWorker, tool_worker
 
 from runners.tools import call, catalogue, frames, sandbox, worker
 from runners.tools.frames import FrameError, Reader
