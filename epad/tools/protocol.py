@@ -56,7 +56,7 @@ class Tools(Protocol):
         ...
 
     def definitions(self, caller: Caller) -> Sequence[Definition]:
-        """Return the caller's tools, sorted by name: they depend on its identity and profile alone, never on a phase."""
+        """Return the caller's tools, sorted by name; they depend on its identity and profile, never on a phase."""
         ...
 
     async def call(
