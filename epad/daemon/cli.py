@@ -87,6 +87,11 @@ def make_parser() -> argparse.ArgumentParser:
     ):
         command.set_defaults(command=function)
     _add_installing(commands)
+    relay = commands.add_parser(
+        "mcp", help="speak MCP on stdin and stdout: the gateway's tools for a host's agent"
+    )
+    relay.add_argument("--url", metavar="URL", help="of the gateway, http://HOST:PORT or unix:PATH")
+    relay.set_defaults(command=_mcp)
     return parser
 
 
@@ -127,6 +132,12 @@ def _run(arguments: argparse.Namespace) -> int:
         return load.read(load.find(arguments.config))
 
     return daemon.run(read, arguments.state, arguments.config)
+
+
+def _mcp(arguments: argparse.Namespace) -> int:
+    from epad.tools import relay  # noqa: PLC0415
+
+    return relay.main(["--url", arguments.url] if arguments.url else [], os.environ)
 
 
 def _check(arguments: argparse.Namespace) -> int:

@@ -15,9 +15,15 @@ def parser() -> argparse.ArgumentParser:
     described = argparse.ArgumentParser(prog="python -m runners.tools", description=__doc__)
     described.add_argument("categories", nargs="?", default="", help="CATEGORY[,CATEGORY]")
     described.add_argument("--root", default="", help="the workspace's directory; none: tools have no files")
-    described.add_argument("--undo", default="", help="the directory that keeps before-images, outside the workspace")
-    described.add_argument("--socket", type=int, default=-1, help="an inherited socket, instead of stdin and stdout")
-    described.add_argument("--unsandboxed", action="store_true", help="let tools write where Landlock is missing")
+    described.add_argument(
+        "--undo", default="", help="the directory that keeps before-images, outside the workspace"
+    )
+    described.add_argument(
+        "--socket", type=int, default=-1, help="an inherited socket, instead of stdin and stdout"
+    )
+    described.add_argument(
+        "--unsandboxed", action="store_true", help="let tools write where Landlock is missing"
+    )
     described.add_argument("--catalogue", action="store_true", help="print all definitions as JSON")
     return described
 

@@ -45,7 +45,9 @@ def kind_of(mode: int) -> str:
 def root() -> int:
     """Return the workspace's descriptor. Raises ToolError where the call has none."""
     if (descriptor := CONTEXT.get().root) < 0:
-        raise ToolError("this call has no workspace", "give `data` instead of `path`, or give the subsystem a directory")
+        raise ToolError(
+            "this call has no workspace", "give `data` instead of `path`, or give the subsystem a directory"
+        )
     return descriptor
 
 
@@ -67,7 +69,9 @@ def open_file(path: str) -> int:
     if stat.S_ISREG(mode):
         return descriptor
     os.close(descriptor)
-    raise ToolError(f"{path!r} is a {kind_of(mode)}, not a regular file", "file_list shows the kind of each entry")
+    raise ToolError(
+        f"{path!r} is a {kind_of(mode)}, not a regular file", "file_list shows the kind of each entry"
+    )
 
 
 def open_directory(path: str) -> int:
@@ -77,13 +81,9 @@ def open_directory(path: str) -> int:
 
 def real_path(descriptor: int) -> str:
     """Return where an open file or directory lies, relative to the workspace. Raises ToolError for one outside."""
-    base, place = _proc_path(root()), _proc_path(descriptor)
-    if place == base:
-        return "."
-    prefix = base.rstrip("/") + "/"
-    if not place.startswith(prefix):
-        raise ToolError(f"{place!r} lies outside the workspace", _OUTSIDE)
-    return place[len(prefix) :]
+    if not (inside := _below(_proc_path(descriptor), _proc_path(root()))):
+        raise ToolError("the path lies outside the workspace now", _OUTSIDE)
+    return inside
 
 
 @contextmanager
@@ -100,20 +100,30 @@ def parent_of(path: str) -> Iterator[tuple[int, str]]:
         # By its real place too: a link to `.git` has another name.
         for place in (relative, f"{real_path(descriptor)}/{name}"):
             if never_written(place):
-                raise ToolError(f"{place!r} is not written by tools", "a program or a person obeys it: ask a person")
+                raise ToolError(
+                    f"{place!r} is not written by tools", "a program or a person obeys it: ask a person"
+                )
         yield descriptor, name
     finally:
         os.close(descriptor)
 
 
-def replace(path: str, write: Callable[[int], None], *, may_exist: bool = True, mode: int | None = None) -> None:
+def replace(
+    path: str, write: Callable[[int], None], *, may_exist: bool = True, mode: int | None = None
+) -> None:
     """Put a new file at a path; `write` fills it. The mode is the old file's, unless given. Raises ToolError."""
     with parent_of(path) as (folder, name):
         replace_in(folder, name, write, path=path, may_exist=may_exist, mode=mode)
 
 
-def replace_in(  # noqa: PLR0913
-    folder: int, name: str, write: Callable[[int], None], *, path: str, may_exist: bool = True, mode: int | None = None
+def replace_in(
+    folder: int,
+    name: str,
+    write: Callable[[int], None],
+    *,
+    path: str,
+    may_exist: bool = True,
+    mode: int | None = None,
 ) -> None:
     """Do the same in an open directory; `path` is the name in messages."""
     old = status(folder, name)
@@ -148,7 +158,9 @@ def rename(source: int, old: str, target: int, new: str, *, may_exist: bool) -> 
 
 def already_there(path: str) -> ToolError:
     """Return the error of a name that is taken."""
-    return ToolError(f"there is something at {path!r} already", "ask for it to be replaced, or choose another name")
+    return ToolError(
+        f"there is something at {path!r} already", "ask for it to be replaced, or choose another name"
+    )
 
 
 def writer(data: bytes) -> Callable[[int], None]:
@@ -197,6 +209,11 @@ def hash_of(descriptor: int) -> str:
     return digest.hexdigest()
 
 
+def hash_bytes(data: bytes) -> str:
+    """Return the SHA-256 of bytes, in hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
 def hash_at(path: str) -> str | None:
     """Return the SHA-256 of the regular file at a path; None where there is none, or a link."""
     with parent_of(path) as (folder, name):
@@ -214,7 +231,9 @@ def read_whole(path: str, limit: int) -> bytes:
     """Return a file's bytes. Raises ToolError for one above the limit."""
     with opened(path) as descriptor:
         if (size := os.fstat(descriptor).st_size) > limit:
-            raise ToolError(f"{path!r} has {size} bytes; this tool takes at most {limit}", "use file_read by parts")
+            raise ToolError(
+                f"{path!r} has {size} bytes; this tool takes at most {limit}", "use file_read by parts"
+            )
         return b"".join(blocks(descriptor, limit))
 
 
@@ -246,8 +265,14 @@ def explained(error: OSError, path: str) -> ToolError:
 
 
 _ERRORS: Final = {
-    errno.ENOENT: ("there is no such file or directory in the workspace", "file_list shows the names that are there"),
-    errno.EEXIST: ("there is something at that name already", "ask for it to be replaced, or choose another name"),
+    errno.ENOENT: (
+        "there is no such file or directory in the workspace",
+        "file_list shows the names that are there",
+    ),
+    errno.EEXIST: (
+        "there is something at that name already",
+        "ask for it to be replaced, or choose another name",
+    ),
     errno.ENOTDIR: ("a part of the path is not a directory", "file_list shows the kind of each entry"),
     errno.EISDIR: ("it is a directory", "give the name of a file"),
     errno.ENOTEMPTY: ("the directory is not empty", "set `recursive` to remove what is in it too"),
@@ -273,11 +298,8 @@ def _relative(path: str) -> str:
             raise ToolError("the path has over 4,095 bytes", "name it from a directory that is nearer")
     except UnicodeEncodeError:
         raise ToolError(f"{path!r} is not valid Unicode", "give the name in UTF-8") from None
-    base = _proc_path(root())
-    if path == base:
-        return "."
-    if path.startswith(base.rstrip("/") + "/"):
-        return path[len(base.rstrip("/")) + 1 :].lstrip("/") or "."
+    if path.startswith("/") and (inside := _below(path, _proc_path(root()))):
+        return inside
     if path.startswith(("/", "~")):
         raise ToolError(f"{path!r} is outside the workspace", _OUTSIDE)
     return path
@@ -312,14 +334,20 @@ def _first_link_followed(path: str) -> str:
             target = os.readlink("", dir_fd=descriptor) if stat.S_ISLNK(os.fstat(descriptor).st_mode) else ""
         finally:
             os.close(descriptor)
+        if target.startswith("/"):
+            inside = _below(target, _proc_path(root()))
+            return "/".join([inside, *parts[at:]]) if inside else ""
         if target:
-            return "/".join([_target(target, parts[: at - 1]), *parts[at:]]).lstrip("/")
+            return "/".join([*parts[: at - 1], target, *parts[at:]])
     return ""
 
 
-def _target(link: str, folder: list[str]) -> str:
-    """Return where a link in a directory leads, as a path below the workspace."""
-    return _relative(link) if link.startswith("/") else "/".join([*folder, link])
+def _below(path: str, base: str) -> str:
+    """Return an absolute path as it is below a base; empty if it is not."""
+    if path == base:
+        return "."
+    prefix = base.rstrip("/") + "/"
+    return (path[len(prefix) :].lstrip("/") or ".") if path.startswith(prefix) else ""
 
 
 def _openat2(path: str, flags: int) -> int:

@@ -109,11 +109,17 @@ def _confine(need: sandbox.Need, around: Surroundings) -> None:
 def _failure(name: str, error: BaseException) -> dict[str, str]:
     match error:
         case MemoryError():
-            return {"error": f"{name} needs more memory than a call may have", "hint": "give it a smaller input"}
+            return {
+                "error": f"{name} needs more memory than a call may have",
+                "hint": "give it a smaller input",
+            }
         case RecursionError():
             return {"error": f"{name}: the input is nested too deeply", "hint": "give it a flatter input"}
         case _:
-            return {"error": f"{name} failed: {type(error).__name__}: {error}", "hint": "this is a fault of the tool"}
+            return {
+                "error": f"{name} failed: {type(error).__name__}: {error}",
+                "hint": "this is a fault of the tool",
+            }
 
 
 def _send(pipe: int, kind: bytes, body: bytes) -> None:

@@ -16,7 +16,7 @@ _MOST_COPIED: Final = 256 << 20
 _MOST_DELETED: Final = 5000
 
 
-class WriteArgs(Args):
+class WriteArgs(Args, frozen=True):
     """Names a file and its new content."""
 
     path: PathArg
@@ -25,7 +25,7 @@ class WriteArgs(Args):
     if_sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None
 
 
-class WriteResult(Result):
+class WriteResult(Result, frozen=True):
     """Tells what was written."""
 
     path: str
@@ -41,8 +41,11 @@ FILE_WRITE: Final = meta(
     WriteResult,
     risk="W1",
     timeout=20,
-    description="Write a text file. mode=create refuses an existing one; replace overwrites, if_sha256 only that content.",
-    examples=({"path": "new.txt", "content": "hello\n"}, {"path": "notes.txt", "content": "x", "mode": "replace"}),
+    description="Write a text file. mode=create refuses an existing one, replace overwrites it.",
+    examples=(
+        {"path": "new.txt", "content": "hello\n"},
+        {"path": "notes.txt", "content": "x", "mode": "replace"},
+    ),
 )
 
 
@@ -54,18 +57,22 @@ async def file_write(args: WriteArgs) -> WriteResult:
         raise ToolError(f"{args.path!r} has changed: its SHA-256 is {before}", "read it again, then write")
     changed = put(args.path, data, may_exist=args.mode == "replace", before=before)
     return WriteResult(
-        path=args.path, bytes=len(data), sha256=changed.after, before_sha256=before or UNSET, undo=changed.undo
+        path=args.path,
+        bytes=len(data),
+        sha256=changed.after,
+        before_sha256=before or UNSET,
+        undo=changed.undo,
     )
 
 
-class AppendArgs(Args):
+class AppendArgs(Args, frozen=True):
     """Names a file and the text to add."""
 
     path: PathArg
     content: str
 
 
-class AppendResult(Result):
+class AppendResult(Result, frozen=True):
     """Tells what was added."""
 
     path: str
@@ -105,7 +112,7 @@ async def file_append(args: AppendArgs) -> AppendResult:
     return AppendResult(path=args.path, bytes=len(data), total_bytes=size + len(data), sha256=changed.after)
 
 
-class PairArgs(Args):
+class PairArgs(Args, frozen=True):
     """Names a source and a destination."""
 
     source: PathArg
@@ -113,7 +120,7 @@ class PairArgs(Args):
     replace: bool = False
 
 
-class CopyResult(Result):
+class CopyResult(Result, frozen=True):
     """Tells what was copied."""
 
     path: str
@@ -149,7 +156,7 @@ async def file_copy(args: PairArgs) -> CopyResult:
     return CopyResult(path=args.destination, bytes=size, sha256=changed.after, undo=changed.undo)
 
 
-class MoveResult(Result, rename={"source": "from", "destination": "to"}):
+class MoveResult(Result, frozen=True, rename={"source": "from", "destination": "to"}):
     """Tells what was moved."""
 
     source: str
@@ -176,7 +183,9 @@ async def file_move(args: PairArgs) -> MoveResult:
         source = beneath.joined((beneath.real_path(here), old))
         target = beneath.joined((beneath.real_path(there), new))
         if (moving := beneath.status(here, old)) is None:
-            raise ToolError(f"there is nothing at {args.source!r}", "file_list shows the names that are there")
+            raise ToolError(
+                f"there is nothing at {args.source!r}", "file_list shows the names that are there"
+            )
         if stat.S_ISDIR(moving.st_mode):
             _refuse_protected_below(args.source)
         before = beneath.hash_at(args.destination)
@@ -197,14 +206,14 @@ async def file_move(args: PairArgs) -> MoveResult:
     return MoveResult(source=args.source, destination=args.destination, undo=images.made or UNSET)
 
 
-class DeleteArgs(Args):
+class DeleteArgs(Args, frozen=True):
     """Names a file or directory to remove."""
 
     path: PathArg
     recursive: bool = False
 
 
-class DeleteResult(Result):
+class DeleteResult(Result, frozen=True):
     """Tells what was removed."""
 
     deleted: list[str]
@@ -217,7 +226,7 @@ FILE_DELETE: Final = meta(
     DeleteResult,
     risk="W2",
     timeout=60,
-    description="Delete a file or an empty directory; with recursive also a full one. A link is removed, not its target.",
+    description="Delete a file or an empty directory, with recursive a full one. Of a link, the link goes.",
     examples=({"path": "old.txt"}, {"path": "build", "recursive": True}),
 )
 
@@ -239,11 +248,13 @@ async def file_delete(args: DeleteArgs) -> DeleteResult:
     return DeleteResult(deleted=deleted[:200], undo=images.made or UNSET)
 
 
-def _delete(  # noqa: PLR0913
+def _delete(
     folder: int, name: str, path: str, images: Images, deleted: list[str], *, recursive: bool
 ) -> None:
     if len(deleted) >= _MOST_DELETED:
-        raise ToolError(f"over {_MOST_DELETED} files would be deleted", "delete the directories below one by one")
+        raise ToolError(
+            f"over {_MOST_DELETED} files would be deleted", "delete the directories below one by one"
+        )
     found = beneath.status(folder, name)
     if found is None:
         return
@@ -289,7 +300,7 @@ class Changed:
         self.undo = undo or UNSET
 
 
-def put(  # noqa: PLR0913
+def put(
     path: str, data: beneath.Content, *, may_exist: bool, before: str | None, mode: int | None = None
 ) -> Changed:
     """Put content at a path: keep the before-image, replace, tell the effect. Raises ToolError."""
@@ -324,7 +335,9 @@ def encoded(text: str) -> bytes:
 
 def _within_bounds(source: int, path: str) -> int:
     if (size := os.fstat(source).st_size) > _MOST_COPIED:
-        raise ToolError(f"{path!r} has {size} bytes; at most {_MOST_COPIED} are copied", "ask a person for larger files")
+        raise ToolError(
+            f"{path!r} has {size} bytes; at most {_MOST_COPIED} are copied", "ask a person for larger files"
+        )
     return size
 
 

@@ -6,7 +6,7 @@ import codecs
 import os
 import stat
 from collections.abc import Iterator
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from typing import Annotated, Final, Literal
 
 import msgspec
@@ -24,7 +24,7 @@ HASHED_BYTES: Final = 64 << 20
 _LAST_BYTES: Final = 1 << 20
 
 
-class ReadArgs(Args):
+class ReadArgs(Args, frozen=True):
     """Names a part of a file."""
 
     path: PathArg
@@ -33,7 +33,7 @@ class ReadArgs(Args):
     encoding: Encoding = "utf-8"
 
 
-class ReadResult(Result):
+class ReadResult(Result, frozen=True):
     """Holds a part of a file; `bytes` is the length of the part that `text` is made of."""
 
     text: str
@@ -72,14 +72,14 @@ async def file_read(args: ReadArgs) -> ReadResult:
     )
 
 
-class LinesArgs(Args):
+class LinesArgs(Args, frozen=True):
     """Names lines of a file."""
 
     path: PathArg
     lines: Annotated[int, Meta(ge=1, le=10_000)] = 50
 
 
-class LinesResult(Result):
+class LinesResult(Result, frozen=True):
     """Holds lines; `truncated` tells if the file has more, or a line was cut."""
 
     lines: list[str]
@@ -107,7 +107,9 @@ async def file_head(args: LinesArgs) -> LinesResult:
     if more:
         lines = lines[: args.lines]
     kept, cut = output.cut_items(map(output.cut_line, lines), args.lines)
-    return LinesResult(lines=kept, truncated=cut or (more and len(kept) < args.lines) or kept != lines[: len(kept)])
+    return LinesResult(
+        lines=kept, truncated=cut or (more and len(kept) < args.lines) or kept != lines[: len(kept)]
+    )
 
 
 FILE_TAIL: Final = meta(
@@ -130,16 +132,18 @@ async def file_tail(args: LinesArgs) -> LinesResult:
     lines = _lines(data)
     kept, cut = output.cut_items(map(output.cut_line, reversed(lines)), args.lines)
     kept.reverse()
-    return LinesResult(lines=kept, truncated=cut or size > len(data) or kept != lines[len(lines) - len(kept) :])
+    return LinesResult(
+        lines=kept, truncated=cut or size > len(data) or kept != lines[len(lines) - len(kept) :]
+    )
 
 
-class PathArgs(Args):
+class PathArgs(Args, frozen=True):
     """Names a file."""
 
     path: PathArg
 
 
-class CountResult(Result):
+class CountResult(Result, frozen=True):
     """Holds the counts of a file."""
 
     lines: int
@@ -173,7 +177,9 @@ async def file_wc(args: PathArgs) -> CountResult:
             characters += len(text)
             words += len(text.split()) - (inside and not text[:1].isspace() and bool(text))
             inside = not text[-1:].isspace() if text else inside
-    return CountResult(lines=lines, words=words, bytes=size, characters=characters + len(decoder.decode(b"", final=True)))
+    return CountResult(
+        lines=lines, words=words, bytes=size, characters=characters + len(decoder.decode(b"", final=True))
+    )
 
 
 class Entry(msgspec.Struct, frozen=True):
@@ -185,7 +191,7 @@ class Entry(msgspec.Struct, frozen=True):
     mtime: str
 
 
-class ListArgs(Args):
+class ListArgs(Args, frozen=True):
     """Names a directory, and which of its entries are wanted."""
 
     path: PathArg = "."
@@ -195,7 +201,7 @@ class ListArgs(Args):
     cursor: str | None = None
 
 
-class ListResult(Result):
+class ListResult(Result, frozen=True):
     """Holds entries; `next` is the cursor of the following page, if there is one."""
 
     entries: list[Entry]
@@ -235,7 +241,7 @@ def _entry(found: walk.Found) -> Entry:
     return Entry(shown(found.path), found.kind, found.status.st_size, time_of(found.status))
 
 
-class StatResult(Result):
+class StatResult(Result, frozen=True):
     """Holds the facts of one file."""
 
     type: str
@@ -285,14 +291,16 @@ def shown(name: str) -> str:
 def time_of(status: os.stat_result) -> str:
     """Return the time of the last change of content, in UTC."""
     try:
-        return datetime.fromtimestamp(int(status.st_mtime), timezone.utc).isoformat().replace("+00:00", "Z")
+        return datetime.fromtimestamp(int(status.st_mtime), UTC).isoformat().replace("+00:00", "Z")
     except (OverflowError, ValueError):
         return "unknown"
 
 
 def _lines(data: bytes) -> list[str]:
     if b"\0" in data[:8192]:
-        raise ToolError("the file is binary: it has NUL bytes", "file_read shows bytes; file_stat its size and hash")
+        raise ToolError(
+            "the file is binary: it has NUL bytes", "file_read shows bytes; file_stat its size and hash"
+        )
     return data.decode("utf-8", errors="replace").splitlines()
 
 

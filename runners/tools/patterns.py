@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 from runners.tools.signature import ToolError
@@ -26,7 +26,7 @@ def matcher(pattern: str) -> Callable[[str], bool]:
     return lambda path: _matches(path.split("/"), tests)
 
 
-def _matches(names: list[str], tests: list[Callable[[str], re.Match[str] | None] | None]) -> bool:
+def _matches(names: list[str], tests: Sequence[Callable[[str], re.Match[str] | None] | None]) -> bool:
     """Tell if the names match; `reached` has the counts of names that the tests so far can have taken."""
     reached = {0}
     for test in tests:

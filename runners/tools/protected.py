@@ -12,7 +12,18 @@ from typing import Final
 NEVER_WRITTEN: Final = frozenset(
     (
         *(".git", ".githooks", ".gitmodules", ".gitconfig", ".husky", ".claude", ".cursor"),
-        *(".devcontainer", ".envrc", ".env", ".idea", ".mcp.json", ".vscode", ".zed", ".ssh", ".gnupg", ".epad"),
+        *(
+            ".devcontainer",
+            ".envrc",
+            ".env",
+            ".idea",
+            ".mcp.json",
+            ".vscode",
+            ".zed",
+            ".ssh",
+            ".gnupg",
+            ".epad",
+        ),
         *(".bash_login", ".bash_logout", ".bash_profile", ".bashrc", ".profile", ".zlogin", ".zlogout"),
         *(".zprofile", ".zshenv", ".zshrc", ".pam_environment", ".xinitrc", ".xprofile", ".xsession"),
         *(".xsessionrc", ".inputrc", ".gdbinit", ".pdbrc", ".vimrc", ".exrc", ".emacs", ".npmrc"),

@@ -86,7 +86,9 @@ def _limit(name: int, value: int) -> None:
 def confine(need: Need) -> None:
     """Close all files but those that the call needs, all TCP ports, and signals to others. Raises OSError."""
     version = landlock.version()
-    wanted = landlock.ruleset([wall for wall, needed in landlock.ABI.items() if version >= needed and wall in Wall])
+    wanted = landlock.ruleset(
+        [wall for wall, needed in landlock.ABI.items() if version >= needed and wall in Wall]
+    )
     landlock.restrict(wanted, _rules(need, wanted.files))
 
 
@@ -100,6 +102,7 @@ def _rules(need: Need, everything: int) -> Iterator[tuple[str, int]]:
             yield f"/proc/self/fd/{need.undo}", write
     if need.programs:
         yield "/dev/null", landlock.READ | landlock.WRITE_FILE
+        yield "/dev/urandom", landlock.READ
         yield from ((path, landlock.READ) for path in _LIBRARIES)
         yield from ((path, landlock.READ | landlock.EXECUTE) for path in (*_LOADERS, *need.programs))
 

@@ -110,7 +110,7 @@ class ToolMeta:
         return {**seen, "sha256": hashlib.sha256(msgspec.json.encode(seen, order="sorted")).hexdigest()}
 
 
-def meta(  # noqa: PLR0913 - one call per tool, all by keyword
+def meta(
     name: str,
     args: type[msgspec.Struct],
     result: type[msgspec.Struct],
@@ -154,7 +154,9 @@ def _inline(value: Any, components: Mapping[str, Any], within: tuple[str, ...]) 
     if isinstance(reference := value.get("$ref"), str):
         name = reference.rpartition("/")[2]
         # A type that holds itself has no finite schema; its inner values are told as any object.
-        return {"type": "object"} if name in within else _inline(components[name], components, (*within, name))
+        return (
+            {"type": "object"} if name in within else _inline(components[name], components, (*within, name))
+        )
     drop = {"title", "description"} if value.get("type") == "object" and "title" in value else {"title"}
     kept = {key: _inline(item, components, within) for key, item in value.items() if key not in drop}
     if not kept.get("required", True):

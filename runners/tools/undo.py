@@ -35,13 +35,13 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     mode: int = 0o644
 
 
-class UndoArgs(Args):
+class UndoArgs(Args, frozen=True):
     """Names the call."""
 
     turn: str
 
 
-class UndoResult(Result):
+class UndoResult(Result, frozen=True):
     """Tells the paths that were put back, and those that somebody has changed since."""
 
     restored: list[str]
@@ -91,7 +91,9 @@ class Images:
     def _has_room(self, size: int) -> bool:
         used = 0
         for call in os.listdir(self._store):
-            descriptor = os.open(call, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._store)
+            descriptor = os.open(
+                call, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._store
+            )
             try:
                 used += sum(entry.stat(follow_symlinks=False).st_size for entry in os.scandir(descriptor))
             finally:
@@ -131,7 +133,9 @@ def restore(call: str) -> dict[str, Any]:
     try:
         folder = os.open(call, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=store)
     except OSError:
-        raise ToolError(f"no before-images of {call!r} are kept", "they are kept for 24 hours, up to a quota") from None
+        raise ToolError(
+            f"no before-images of {call!r} are kept", "they are kept for 24 hours, up to a quota"
+        ) from None
     result: dict[str, list[str]] = {"restored": [], "changed_since": []}
     for change in reversed(_journal(folder)):
         try:
@@ -152,7 +156,10 @@ def _journal(folder: int) -> list[Change]:
 def _put_back(folder: int, change: Change) -> None:
     match change.was:
         case "moved":
-            with beneath.parent_of(change.target) as (source, old), beneath.parent_of(change.path) as (target, new):
+            with (
+                beneath.parent_of(change.target) as (source, old),
+                beneath.parent_of(change.path) as (target, new),
+            ):
                 beneath.rename(source, old, target, new, may_exist=False)
         case "none":
             with beneath.parent_of(change.path) as (place, name):
@@ -166,7 +173,9 @@ def _put_back(folder: int, change: Change) -> None:
         case _:
             kept = os.open(str(change.kept), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
             try:
-                beneath.replace(change.path, lambda target: beneath.copy_bytes(kept, target), mode=change.mode & 0o777)
+                beneath.replace(
+                    change.path, lambda target: beneath.copy_bytes(kept, target), mode=change.mode & 0o777
+                )
             finally:
                 os.close(kept)
 
@@ -192,6 +201,7 @@ UNDO: Final = meta(
 
 @UNDO.tool
 async def undo(args: UndoArgs) -> UndoResult:
+    """Put the files back."""
     return UndoResult(**restore(args.turn))
 
 

@@ -13,7 +13,9 @@ from runners.tools.protected import never_read
 
 MOST_DEPTH: Final = 64
 MOST_ENTRIES: Final = 200_000
-SKIPPED_NAMES: Final = frozenset({".git", "node_modules", "__pycache__", ".venv", ".mypy_cache", ".ruff_cache"})
+SKIPPED_NAMES: Final = frozenset(
+    {".git", "node_modules", "__pycache__", ".venv", ".mypy_cache", ".ruff_cache"}
+)
 """Directories that a search does not enter: they are not what people have written."""
 
 
@@ -41,11 +43,15 @@ class Found:
         raise FileNotFoundError(self.path)
 
 
+def _anything(_: object) -> bool:
+    return True
+
+
 def entries(
     path: str,
     depth: int = MOST_DEPTH,
     *,
-    enter: Callable[[Found], bool] = lambda found: True,
+    enter: Callable[[Found], bool] = _anything,
     unreadable: bool = False,
 ) -> Iterator[Found]:
     """Yield what is in a directory, and in those below it that `enter` wants.
@@ -55,7 +61,7 @@ def entries(
     descriptor = beneath.open_directory(path)
     try:
         base = beneath.real_path(descriptor)
-        wanted = (lambda name: True) if unreadable else (lambda name: not never_read(name))
+        wanted = _anything if unreadable else (lambda name: not never_read(name))
         yield from _Walk(enter, wanted).below(descriptor, "" if base == "." else base, depth)
     finally:
         os.close(descriptor)

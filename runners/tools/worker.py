@@ -134,7 +134,14 @@ class Worker:
                     raise body
                 self._take(parse(body))
             except FrameError as error:
-                self._say({"id": error.id, "error": str(error), "hint": "see runners/tools/worker.py", "ended": "error"})
+                self._say(
+                    {
+                        "id": error.id,
+                        "error": str(error),
+                        "hint": "see runners/tools/worker.py",
+                        "ended": "error",
+                    }
+                )
         return bool(data)
 
     def _take(self, request: Request) -> None:
@@ -142,13 +149,21 @@ class Worker:
             self._cancel(request.cancel)
         elif request.health:
             self._say({"id": request.id, "result": self._health()})
-        elif request.id < 0 or request.id in self._running or any(each.id == request.id for each in self._waiting):
+        elif (
+            request.id < 0
+            or request.id in self._running
+            or any(each.id == request.id for each in self._waiting)
+        ):
             raise FrameError("a request has an id of its own, zero or more", request.id)
         elif request.tool not in self._tools and not request.undo:
             known = ", ".join(sorted(self._tools))
-            self._refuse(request, f"there is no tool {request.tool!r} in this worker", f"its tools are {known}")
+            self._refuse(
+                request, f"there is no tool {request.tool!r} in this worker", f"its tools are {known}"
+            )
         elif len(self._waiting) >= MOST_WAITING:
-            self._refuse(request, f"{MOST_WAITING} calls wait already", "wait for an answer before the next call")
+            self._refuse(
+                request, f"{MOST_WAITING} calls wait already", "wait for an answer before the next call"
+            )
         else:
             self._waiting.append(request)
 
@@ -168,7 +183,9 @@ class Worker:
     def _start(self, request: Request) -> None:
         tool = undo.TOOL if request.undo else self._tools[request.tool]
         allowed = min(request.timeout, tool.meta.timeout) if request.timeout > 0 else tool.meta.timeout
-        need = sandbox.Need(tool.meta.risk, self._root, self._undo, self._programs.get(tool.category, ()), allowed)
+        need = sandbox.Need(
+            tool.meta.risk, self._root, self._undo, self._programs.get(tool.category, ()), allowed
+        )
         reading, writing = os.pipe()
         parent, now = os.getpid(), time.monotonic()
         pid = os.fork()
@@ -177,7 +194,9 @@ class Worker:
             call.run(request, tool, need, around, parent)
         os.close(writing)
         os.set_blocking(reading, False)
-        with suppress(OSError):  # the child does the same: whoever is first, the group is there when it is killed
+        with suppress(
+            OSError
+        ):  # the child does the same: whoever is first, the group is there when it is killed
             os.setpgid(pid, pid)
         running = Running(request, tool, pid, reading, now, now + allowed)
         self._running[request.id] = running
@@ -270,12 +289,20 @@ def _end_of(running: Running, status: int) -> dict[str, str]:
     if running.ended == "cancelled":
         return {"error": f"{name} was cancelled", "hint": "", "ended": "cancelled"}
     if running.ended == "killed":
-        return {"error": f"{name} gave over {MOST_ANSWER_BYTES} bytes", "hint": "ask for less", "ended": "killed"}
+        return {
+            "error": f"{name} gave over {MOST_ANSWER_BYTES} bytes",
+            "hint": "ask for less",
+            "ended": "killed",
+        }
     number = os.WTERMSIG(status) if os.WIFSIGNALED(status) else 0
     if number == signal.SIGXCPU:
         return {"error": f"{name} used up its processor time", "hint": "ask for less", "ended": "timeout"}
     how = f"by {signal.Signals(number).name}" if number else f"with status {os.WEXITSTATUS(status)}"
-    return {"error": f"the process of {name} ended {how}", "hint": "a smaller input may fit", "ended": "killed"}
+    return {
+        "error": f"the process of {name} ended {how}",
+        "hint": "a smaller input may fit",
+        "ended": "killed",
+    }
 
 
 def programs_of(category: str) -> tuple[str, ...]:

@@ -19,6 +19,7 @@ from epad.tools.wire.messages import (
     INVALID_REQUEST,
     LEGACY,
     PARSE_ERROR,
+    RESOURCE_NOT_FOUND,
     VERSION_META,
     Id,
     Message,
@@ -97,6 +98,8 @@ class Mcp:
                 return json_response(200, result(message_id, value))
         except ProtocolError as error:
             error.id = message_id
+            if is_modern and error.code == RESOURCE_NOT_FOUND:
+                error.code = INVALID_PARAMS
             raise
         return await self._call(asked, message_id, request, is_modern=is_modern)
 

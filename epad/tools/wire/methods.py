@@ -20,13 +20,19 @@ from epad.tools.wire.messages import (
     META,
     METHOD_NOT_FOUND,
     PARENT_META,
+    RESOURCE_NOT_FOUND,
     TURN_META,
     Params,
     ProtocolError,
 )
 
 SERVER: Mapping[str, str] = {"name": "epad", "title": "epad tools", "version": __version__}
-CAPABILITIES: Mapping[str, object] = {"tools": {"listChanged": False}}
+# Resources and prompts are declared although their lists are empty: many clients ask for them in any case.
+CAPABILITIES: Mapping[str, object] = {
+    "tools": {"listChanged": False},
+    "resources": {"listChanged": False, "subscribe": False},
+    "prompts": {"listChanged": False},
+}
 INSTRUCTIONS = (
     "Each call is gated, recorded and limited by epad. A refusal is an error with a hint: do what the hint says, "
     "or stop. In the list, tool_search (where it is there) finds the tools that are not shown."
@@ -61,7 +67,9 @@ class Methods:
             "tools/call": self._call,
             "resources/list": _nothing("resources"),
             "resources/templates/list": _nothing("resourceTemplates"),
+            "resources/read": _no_resource,
             "prompts/list": _nothing("prompts"),
+            "prompts/get": _no_prompt,
         }
 
     async def answer(self, asked: Asked) -> Result:
@@ -124,6 +132,17 @@ def _mark(meta: Mapping[str, Any], name: str, most: int) -> str | None:
     if not isinstance(mark, str) or not (0 < len(mark) <= most and mark.isascii() and mark.isprintable()):
         raise ProtocolError(INVALID_PARAMS, f"_meta.{name}: 1 to {most} printable ASCII characters")
     return mark
+
+
+async def _no_resource(asked: Asked) -> Result:
+    uri = asked.params.get("uri")
+    if not isinstance(uri, str):
+        raise ProtocolError(INVALID_PARAMS, "params.uri: the URI of a resource")
+    raise ProtocolError(RESOURCE_NOT_FOUND, f"no resource {uri[:200]}", {"uri": uri[:200]})
+
+
+async def _no_prompt(asked: Asked) -> Result:
+    raise ProtocolError(INVALID_PARAMS, f"no prompt {str(asked.params.get('name'))[:80]!r}")
 
 
 def _nothing(name: str) -> Callable[[Asked], Awaitable[Result]]:

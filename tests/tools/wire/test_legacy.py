@@ -33,7 +33,7 @@ async def test_the_version_is_agreed_on(w: Wire, wanted: str, spoken: str) -> No
     status, answer, fields = await w.raw(body)
     assert (status, answer["result"]["protocolVersion"]) == (200, spoken)
     assert answer["result"]["serverInfo"]["name"] == "epad"
-    assert answer["result"]["capabilities"] == {"tools": {"listChanged": False}}
+    assert answer["result"]["capabilities"].keys() == {"tools", "resources", "prompts"}
     assert len(fields["Mcp-Session-Id"]) == 32
 
 
@@ -61,7 +61,7 @@ async def test_empty_lists(w: Wire, method: str) -> None:
     assert (status, list(answer["result"].values())) == (200, [[]])
 
 
-@pytest.mark.parametrize("method", ["server/discover", "logging/setLevel", "resources/read", "nothing", ""])
+@pytest.mark.parametrize("method", ["server/discover", "logging/setLevel", "nothing", ""])
 async def test_methods_that_are_not_there(w: Wire, method: str) -> None:
     """The error is in the message; HTTP went well."""
     status, answer = await w.legacy(method)
@@ -74,3 +74,12 @@ async def test_a_call(w: Wire) -> None:
     assert "resultType" not in answer["result"]
     status, answer = await w.legacy("tools/call", {"name": "echo", "arguments": None})
     assert (status, answer["result"]["structuredContent"]) == (200, {})
+
+
+async def test_there_are_no_resources_and_prompts(w: Wire) -> None:
+    """Each is told by its name."""
+    uri = "epad://result/none"
+    status, answer = await w.legacy("resources/read", {"uri": uri})
+    assert (status, answer["error"]["code"], answer["error"]["data"]) == (200, -32002, {"uri": uri})
+    status, answer = await w.legacy("prompts/get", {"name": "hello"})
+    assert (status, answer["error"]["code"]) == (200, -32602)

@@ -27,7 +27,7 @@ async def test_discover(w: Wire) -> None:
     result = answer["result"]
     assert status == 200
     assert result["supportedVersions"] == [MODERN]
-    assert result["capabilities"] == {"tools": {"listChanged": False}}
+    assert result["capabilities"].keys() == {"tools", "resources", "prompts"}
     assert result["resultType"] == "complete"
     assert result["_meta"][META + "serverInfo"]["version"] == __version__
 
@@ -176,3 +176,13 @@ async def test_a_former_version_in_the_header_is_of_its_era(w: Wire) -> None:
     body, fields = modern_request("tools/list")
     status, answer, _ = await w.raw(json.dumps(body).encode(), {**fields, "MCP-Protocol-Version": LEGACY})
     assert (status, "resultType" in answer["result"]) == (200, False)
+
+
+async def test_there_are_no_resources_and_prompts(w: Wire) -> None:
+    """Each is told by its name."""
+    uri = "epad://result/none"
+    body, fields = modern_request("resources/read", {"uri": uri})
+    status, answer, _ = await w.raw(json.dumps(body).encode(), {**fields, "Mcp-Name": uri})
+    assert (status, answer["error"]["code"], answer["error"]["data"]) == (400, -32602, {"uri": uri})
+    status, answer = await w.modern("prompts/get", {"name": "hello"})
+    assert (status, answer["error"]["code"]) == (400, -32602)
