@@ -1,6 +1,6 @@
 """`epad mcp`: pass MCP messages from stdio to the gateway's `/mcp`, and its answers back.
 
-It imports the standard library alone, and little of that, since a host starts one for each window and waits for it.
+It imports little of the standard library and nothing else of epad: a host starts one for each window, and waits for it.
 Messages are lines; each is posted as it is, on a connection of its own where another one is still unanswered, so that
 a call that hangs holds up nobody. Which messages these are is the gateway's business: JSON is read here only to answer
 a request that the gateway could not.
@@ -23,6 +23,8 @@ import select
 import socket
 import sys
 from collections.abc import Mapping, Sequence
+
+from epad import EpadError
 
 URL_VARIABLE, KEY_VARIABLE = "EPAD_GATEWAY_URL", "EPAD_GATEWAY_KEY"
 USUAL_URL = "http://127.0.0.1:8700"
@@ -47,7 +49,7 @@ none is needed.
 """
 
 
-class UnreachableError(Exception):
+class UnreachableError(EpadError):
     """The gateway cannot be asked; the text names it, and what to do."""
 
 
@@ -81,10 +83,8 @@ class Gateway:
             connection.settimeout(_CONNECT_SECONDS)
             connection.connect(self._unix)
         except OSError as error:
-            raise UnreachableError(
-                f"epad's gateway at {self.url} cannot be reached ({error.strerror or error}); "
-                f"start epad, or set ${URL_VARIABLE}"
-            ) from error
+            what = f"epad's gateway at {self.url} cannot be reached ({error.strerror or error})"
+            raise UnreachableError(what, f"start epad, or set ${URL_VARIABLE}") from error
         return connection
 
     def request(self, line: bytes) -> bytes:

@@ -15,7 +15,12 @@ from typing import Any
 
 SECRET = "a secret that no tool may show"
 HEADER = struct.Struct(">I")
-GIT_ENVIRONMENT = {**os.environ, "GIT_CONFIG_GLOBAL": "/dev/null", "GIT_CONFIG_NOSYSTEM": "1", "LC_ALL": "C.UTF-8"}
+GIT_ENVIRONMENT = {
+    **os.environ,
+    "GIT_CONFIG_GLOBAL": "/dev/null",
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "LC_ALL": "C.UTF-8",
+}
 
 
 class ToolWorker:
@@ -25,7 +30,9 @@ class ToolWorker:
         command = [sys.executable, "-m", "runners.tools", categories, *options]
         if root:
             command += ["--root", str(root)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.process = subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
         self._number = 0
 
     def send(self, message: dict[str, Any]) -> None:
@@ -47,7 +54,15 @@ class ToolWorker:
     def answer(self, tool: str, arguments: dict[str, Any], **fields: Any) -> dict[str, Any]:
         """Return the whole answer of one call."""
         self._number += 1
-        self.send({"id": self._number, "tool": tool, "arguments": arguments, "turn": f"turn-{self._number}", **fields})
+        self.send(
+            {
+                "id": self._number,
+                "tool": tool,
+                "arguments": arguments,
+                "turn": f"turn-{self._number}",
+                **fields,
+            }
+        )
         return self.receive()
 
     def __call__(self, tool: str, **arguments: Any) -> dict[str, Any]:
@@ -129,7 +144,10 @@ def make_workspace(root: Path) -> Path:
     files = {
         "notes.txt": "one two\nthree\n",
         "old.txt": "old\n",
-        "src/app.py": "import os\n\n\nclass App:\n    def run(self):\n        return helper()\n\n\ndef helper():\n    return os.name\n",
+        "src/app.py": (
+            "import os\n\n\nclass App:\n    def run(self):\n        return helper()\n\n\n"
+            "def helper():\n    return os.name\n"
+        ),
         "docs/index.md": "# Index\n",
         "build/x.o": "x",
         "data.json": '{"items": [1, 2]}',

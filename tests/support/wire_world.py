@@ -16,6 +16,7 @@ from tool_world import MemoryTools
 
 from epad.tools.protocol import Definition
 from epad.tools.wire.door import ToolDoor
+from epad.tools.wire.slow_answer import Pauses
 
 MODERN, LEGACY = "2026-07-28", "2025-11-25"
 BOTH = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
@@ -80,8 +81,13 @@ def modern_request(
 
 
 @asynccontextmanager
-async def wire(directory: Path, extra: Sequence[Definition] = (), **given: Any) -> AsyncIterator[Wire]:
-    """Serve the tool door."""
+async def wire(
+    directory: Path, extra: Sequence[Definition] = (), pause: float | None = None, **given: Any
+) -> AsyncIterator[Wire]:
+    """Serve the tool door; `pause` is how long a client goes without a sign of its call."""
+    pauses = None if pause is None else Pauses(pause, pause)
     tools = MemoryTools(extra)
-    async with world(directory, side=ToolDoor(tools, structlog.get_logger()), **given) as served:
+    async with world(
+        directory, side=ToolDoor(tools, structlog.get_logger(), pauses=pauses), **given
+    ) as served:
         yield Wire(served, tools)

@@ -20,7 +20,6 @@ from patience import PATIENCE_SECONDS
 from wire_world import Wire, wire
 
 from epad.tools import relay
-from epad.tools.wire import slow_answer
 
 PROGRAM = [sys.executable, "-m", "epad.daemon.entry", "mcp"]
 
@@ -132,16 +131,16 @@ async def test_a_call_that_hangs_holds_up_nobody(w: Wire, host: Host) -> None:
     assert (await host.hear())["id"] == 1
 
 
-async def test_progress_passes(w: Wire, host: Host, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_progress_passes(tmp_path: Path) -> None:
     """Each event of a slow call's stream is a message."""
-    monkeypatch.setattr(slow_answer, "PROGRESS_SECONDS", 0.02)
-    host.send(line("tools/call", 1, name="hang", arguments={}, _meta={"progressToken": "p"}))
-    for _ in range(2):
-        assert (await host.hear())["params"]["progressToken"] == "p"
-    w.tools.let_go.set()
-    while "id" not in (message := await host.hear()):
-        assert message["method"] == "notifications/progress"
-    assert message["id"] == 1
+    async with wire(tmp_path, pause=0.02) as w, relayed(w.world.url, w.world.keys["writer"]) as host:
+        host.send(line("tools/call", 1, name="hang", arguments={}, _meta={"progressToken": "p"}))
+        for _ in range(2):
+            assert (await host.hear())["params"]["progressToken"] == "p"
+        w.tools.let_go.set()
+        while "id" not in (message := await host.hear()):
+            assert message["method"] == "notifications/progress"
+        assert message["id"] == 1
 
 
 async def test_a_message_cancels(w: Wire, host: Host) -> None:

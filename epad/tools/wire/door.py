@@ -16,6 +16,7 @@ from epad.tools.wire.mcp import Mcp, refusal_of_head
 from epad.tools.wire.messages import REFUSED, ProtocolError, failure
 from epad.tools.wire.methods import Methods
 from epad.tools.wire.plain import Plain
+from epad.tools.wire.slow_answer import Pauses
 
 MCP = "/mcp"
 # A file's whole text may be an argument; a model writes no more than a part of this.
@@ -31,8 +32,14 @@ _METHODS = {
 class ToolDoor:
     """Answers at the paths of tools; implements `epad.gateway.side_routes.SideRoutes`."""
 
-    def __init__(self, tools: Tools, log: FilteringBoundLogger, search_above: int = SEARCH_ABOVE) -> None:
-        self._mcp = Mcp(tools, Methods(tools, Listing(tools, search_above)), log)
+    def __init__(
+        self,
+        tools: Tools,
+        log: FilteringBoundLogger,
+        search_above: int = SEARCH_ABOVE,
+        pauses: Pauses | None = None,
+    ) -> None:
+        self._mcp = Mcp(tools, Methods(tools, Listing(tools, search_above)), log, pauses or Pauses())
         self._plain = Plain(tools)
 
     def serves(self, path: str) -> bool:

@@ -29,7 +29,7 @@ from epad.tools.wire.messages import (
     result,
 )
 from epad.tools.wire.methods import Asked, Methods, Result
-from epad.tools.wire.slow_answer import Patience, stream
+from epad.tools.wire.slow_answer import Pauses, stream
 
 # `epad mcp` passes messages from stdio on as they are, so it repeats nothing of them in headers.
 RELAY_HEADER = "Epad-Relay"
@@ -41,7 +41,8 @@ _ANY_JSON = ("application/json", "application/*", "*/*")
 class Mcp:
     """Answers messages, and knows the calls in flight."""
 
-    def __init__(self, tools: Tools, methods: Methods, log: FilteringBoundLogger) -> None:
+    def __init__(self, tools: Tools, methods: Methods, log: FilteringBoundLogger, pauses: Pauses) -> None:
+        self._pauses = pauses
         self._tools = tools
         self._methods = methods
         self._log = log
@@ -133,7 +134,7 @@ class Mcp:
             return self._told(asked, message_id, task, is_modern=is_modern)
 
         try:
-            patience = Patience.of(asked.meta.get("progressToken"))
+            patience = self._pauses.for_client(asked.meta.get("progressToken"))
             takes_events = _EVENTS in (request.fields.get("accept") or "")
             await asyncio.wait({task}, timeout=patience.seconds if takes_events else None)
             if not task.done():

@@ -8,6 +8,8 @@ from typing import Any
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
+from epad import EpadError
+
 MODERN = "2026-07-28"
 LATEST_LEGACY = "2025-11-25"
 LEGACY = frozenset({LATEST_LEGACY, "2025-06-18", "2025-03-26", "2024-11-05"})
@@ -52,7 +54,7 @@ class Message(Struct, frozen=True):
         return meta if isinstance(meta, dict) else {}
 
 
-class ProtocolError(Exception):
+class ProtocolError(EpadError):
     """A request that is answered with a JSON-RPC error. `id` is None where the request's could not be read."""
 
     def __init__(self, code: int, message: str, data: object = None, *, id: Id | None = None) -> None:  # noqa: A002

@@ -13,8 +13,8 @@ from epad.tools.wire.messages import Id, notification
 from epad.tools.wire.methods import Result
 
 # A client that asks for progress shows it to somebody; others are only kept from giving the connection up.
-PROGRESS_SECONDS = 2.0
-PING_SECONDS = 15.0
+_PROGRESS_SECONDS = 2.0
+_PING_SECONDS = 15.0
 PROGRESS = "notifications/progress"
 _PING = b": ping\n\n"
 _FIELDS: list[Field] = [
@@ -30,12 +30,18 @@ class Patience(Struct, frozen=True):
     token: Id | None
     seconds: float
 
-    @classmethod
-    def of(cls, token: object) -> Patience:
+
+class Pauses(Struct, frozen=True):
+    """How long clients go without a sign of a call: those that ask for progress, and the others."""
+
+    progress_seconds: float = _PROGRESS_SECONDS
+    ping_seconds: float = _PING_SECONDS
+
+    def for_client(self, token: object) -> Patience:
         """Return the patience of a client that asks for progress under a token, or for none."""
         if isinstance(token, int | str) and not isinstance(token, bool):
-            return cls(token, PROGRESS_SECONDS)
-        return cls(None, PING_SECONDS)
+            return Patience(token, self.progress_seconds)
+        return Patience(None, self.ping_seconds)
 
 
 def event(data: bytes) -> bytes:

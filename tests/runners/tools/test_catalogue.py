@@ -125,6 +125,8 @@ def test_the_hash_changes_with_what_a_caller_sees() -> None:
 def test_an_unknown_category_ends_the_program_with_a_sentence() -> None:
     """And none at all, too."""
     for argument, said in (("nope", "there is no category 'nope'"), ("", "no category")):
-        done = subprocess.run([sys.executable, "-m", "runners.tools", argument], capture_output=True, text=True)
+        done = subprocess.run(
+            [sys.executable, "-m", "runners.tools", argument], capture_output=True, text=True
+        )
         assert done.returncode == 1
         assert said in done.stderr

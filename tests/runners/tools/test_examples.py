@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -28,7 +27,9 @@ def worker(world: World) -> ToolWorker:
     return world.fresh()
 
 
-@pytest.mark.parametrize(("tool", "example"), ROWS, ids=lambda value: getattr(getattr(value, "meta", None), "name", ""))
+@pytest.mark.parametrize(
+    ("tool", "example"), ROWS, ids=lambda value: getattr(getattr(value, "meta", None), "name", "")
+)
 def test_a_tool_works_as_its_example_says(worker: ToolWorker, tool: Tool, example: Mapping[str, Any]) -> None:
     """In a workspace that has what the examples name."""
     result = worker(tool.meta.name, **example)

@@ -12,9 +12,8 @@ import aiohttp
 import pytest
 from gateway_world import gateway_config
 from patience import PATIENCE_SECONDS
-from wire_world import LEGACY, Wire, modern_request, wire
+from wire_world import BOTH, LEGACY, Wire, modern_request, wire
 
-from epad.tools.wire import slow_answer
 from epad.tools.wire.door import MOST_BYTES
 from epad.tools.wire.mcp import RELAY_HEADER
 
@@ -243,26 +242,29 @@ async def test_the_end_of_a_session_cancels(w: Wire) -> None:
         assert (await asking)[0] == 202
 
 
-@pytest.mark.parametrize("token", ["p", 0, None])
-async def test_a_slow_call_is_a_stream(w: Wire, token: object, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whoever asks for progress gets it; whoever does not is kept alive with comments. The answer comes last."""
-    monkeypatch.setattr(slow_answer, "PROGRESS_SECONDS", 0.02)
-    monkeypatch.setattr(slow_answer, "PING_SECONDS", 0.02)
-    params = {"name": "hang", "arguments": {"text": "x"}, "_meta": {"progressToken": token}}
-    url, lines = w.world.url + "/mcp", []
-    headers = {**w.world.headers(), "Accept": "application/json, text/event-stream"}
-    body = request("tools/call", params)
+async def slow_lines(w: Wire, params: Mapping[str, Any]) -> list[bytes]:
+    """The lines of a call's stream; the call is let go after six of them."""
+    lines: list[bytes] = []
+    headers = {**w.world.headers(), **BOTH}
+    url, body = w.world.url + "/mcp", request("tools/call", params)
     async with (
         asyncio.timeout(PATIENCE_SECONDS),
-        w.world.http.post(
-            url, data=body, headers={**headers, "Content-Type": "application/json"}
-        ) as response,
+        w.world.http.post(url, data=body, headers=headers) as response,
     ):
         assert response.headers["Content-Type"] == "text/event-stream"
         async for line in response.content:
             lines.append(line.strip())
             if len(lines) == 6:
                 w.tools.let_go.set()
+    return lines
+
+
+@pytest.mark.parametrize("token", ["p", 0, None])
+async def test_a_slow_call_is_a_stream(tmp_path: Path, token: object) -> None:
+    """Whoever asks for progress gets it; whoever does not is kept alive with comments. The answer comes last."""
+    params = {"name": "hang", "arguments": {"text": "x"}, "_meta": {"progressToken": token}}
+    async with wire(tmp_path, pause=0.02) as w:
+        lines = await slow_lines(w, params)
     messages = [json.loads(line[5:]) for line in lines if line.startswith(b"data:")]
     assert messages[-1]["result"]["structuredContent"] == {"text": "x"}
     told = messages[:-1]
@@ -276,11 +278,10 @@ async def test_a_slow_call_is_a_stream(w: Wire, token: object, monkeypatch: pyte
     assert progress == sorted(progress)
 
 
-async def test_no_stream_for_who_takes_none(w: Wire, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_no_stream_for_who_takes_none(tmp_path: Path) -> None:
     """A client that takes JSON alone waits for it."""
-    monkeypatch.setattr(slow_answer, "PING_SECONDS", 0.01)
-    asking = asyncio.create_task(w.raw(call("hang"), {"Accept": "application/json"}))
-    async with asyncio.timeout(PATIENCE_SECONDS):
+    async with asyncio.timeout(PATIENCE_SECONDS), wire(tmp_path, pause=0.01) as w:
+        asking = asyncio.create_task(w.raw(call("hang"), {"Accept": "application/json"}))
         await w.tools.hanging.wait()
         w.tools.let_go.set()
         status, answer, fields = await asking
