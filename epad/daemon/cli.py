@@ -76,6 +76,7 @@ def make_parser() -> argparse.ArgumentParser:
         help=f"of --try: wait so long for one to be ready (default {TRY_SECONDS:g})",
     )
     diagram = commands.add_parser("diagram", help="print the phase table as a Mermaid diagram")
+    diagram.add_argument("--gate", action="store_true", help="print the table of the tools' gate instead")
     default = commands.add_parser("default-config", help="print the shipped defaults and their reasons")
     for command, function in (
         (run, _run),
@@ -86,6 +87,11 @@ def make_parser() -> argparse.ArgumentParser:
     ):
         command.set_defaults(command=function)
     _add_installing(commands)
+    relay = commands.add_parser(
+        "mcp", help="speak MCP on stdin and stdout: the gateway's tools for a host's agent"
+    )
+    relay.add_argument("--url", metavar="URL", help="of the gateway, http://HOST:PORT or unix:PATH")
+    relay.set_defaults(command=_mcp)
     return parser
 
 
@@ -126,6 +132,12 @@ def _run(arguments: argparse.Namespace) -> int:
         return load.read(load.find(arguments.config))
 
     return daemon.run(read, arguments.state, arguments.config)
+
+
+def _mcp(arguments: argparse.Namespace) -> int:
+    from epad.tools import relay  # noqa: PLC0415
+
+    return relay.main(["--url", arguments.url] if arguments.url else [], os.environ)
 
 
 def _check(arguments: argparse.Namespace) -> int:
@@ -212,10 +224,14 @@ def _uninstall(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _diagram(_: argparse.Namespace) -> int:
+def _diagram(arguments: argparse.Namespace) -> int:
+    from epad.gate.tool_table import as_lines  # noqa: PLC0415
     from statemachine.table import mermaid  # noqa: PLC0415
 
-    print(mermaid(), end="")
+    if arguments.gate:
+        print("\n".join(as_lines()))
+    else:
+        print(mermaid(), end="")
     return EXIT_OK
 
 

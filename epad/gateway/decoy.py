@@ -10,6 +10,6 @@ DECOY_PROBE = "decoy"
 def sent(subsystem: str, owner: str, path: str, now: float) -> Finding:
     """The key stands in the variables and in the home of `owner` alone."""
     whose = "its decoy" if owner == subsystem else f"the decoy of {owner}"
-    reason = f"{subsystem} sent {whose} to a model ({path}): it reads keys, and passes them on"
+    reason = f"{subsystem} sent {whose} by {path}: it reads keys, and passes them on"
     evidence = {"decoy_of": owner, "path": path}
     return Finding(DECOY_PROBE, subsystem, Severity.ANOMALY, now, reason, evidence=evidence, hard=True)

@@ -16,6 +16,7 @@ from epad.gateway.idempotency import Answers
 from epad.gateway.identity import Identities
 from epad.gateway.money import Prices
 from epad.gateway.own_listeners import Door
+from epad.gateway.side_routes import NoSideRoutes, SideRoutes
 from epad.gateway.tokenizing import Tokenizer
 from epad.gateway.upstream import Upstreams
 from epad.ledger.entry import CloseTurn, OpenTurn
@@ -94,3 +95,5 @@ class GatewayParts:
     """Names the subsystem whose decoy is in a body; empty for none."""
     tokenizer_files: Mapping[str, Tokenizer] = field(default_factory=dict)
     handover: NoHandover = field(default_factory=NoHandover)
+    side: SideRoutes = field(default_factory=NoSideRoutes)
+    """Answers at the paths that lead to no model: the tool door."""

@@ -44,8 +44,12 @@ class RefusalAnswers:
     def refuse(self, request: Request, name: str, error: RefusalError) -> Response:
         """Refuse a request. Who is refused again and again has to wait, at its own door or on this connection."""
         self._note(name, error)
-        dialect, refusal = self._routes.dialect(request.path, request.fields), error.refusal
-        response = json_response(refusal.status, self._rendered.body(dialect, refusal), _fields(refusal))
+        refusal = error.refusal
+        if self._parts.side.serves(request.path):
+            body = self._parts.side.error_body(request.path, refusal)
+        else:
+            body = self._rendered.body(self._routes.dialect(request.path, request.fields), refusal)
+        response = json_response(refusal.status, body, _fields(refusal))
         if self._hammering.is_hammering(name, self._parts.clock.monotonic()):
             request.connection.rest()
         return response
@@ -55,6 +59,10 @@ class RefusalAnswers:
         self._parts.log.error(
             "gateway.internal_error", subsystem=name, path=request.path, error=str(error), exc_info=error
         )
+        if self._parts.side.serves(request.path):
+            return json_response(
+                refuse.INTERNAL.status, self._parts.side.error_body(request.path, refuse.INTERNAL)
+            )
         return render(self._routes.dialect(request.path, request.fields), refuse.INTERNAL)
 
     def unreadable(self, fault: Fault) -> Response:

@@ -89,8 +89,9 @@ class RequestPath:
         """Take a request along its path: refuse it by its head, or return what answers it once its body is whole."""
         name = ""
         try:
-            if self._routes.greets(request.method, request.path):
-                return self._greet(request)
+            elsewhere = self._answer_elsewhere(request)
+            if elsewhere is not None:
+                return elsewhere
             arrived = self.parts.clock.monotonic()
             # Identity; is the subsystem open; is there room for any turn of it.
             name = self.identify(request)
@@ -142,6 +143,14 @@ class RequestPath:
 
     # On the head.
 
+    def _answer_elsewhere(self, request: Request) -> Response | Answering | None:
+        """Answer a request that asks for no model: a greeting, or one to the tool door. Raises RefusalError."""
+        if self._routes.greets(request.method, request.path):
+            return self._greet(request)
+        if self.parts.side.serves(request.path):
+            return self._step_aside(request)
+        return None
+
     def _greet(self, request: Request) -> Response:
         """Say that somebody is there, as Ollama does if one is behind this, and nothing else. Raises RefusalError.
 
@@ -153,6 +162,33 @@ class RequestPath:
             self.doorkeeper.refuse_strangers(request)
         name = b"Ollama" if self.parts.upstreams.of("ollama") else b"epad"
         return Response(200, name + b" is running", [(b"Content-Type", b"text/plain; charset=utf-8")])
+
+    def _step_aside(self, request: Request) -> Response | Answering:
+        """Hand a request to the tool door. Raises RefusalError.
+
+        Pages of other sites are refused even with a key, as MCP asks of every server. A subsystem whose gateway is
+        shut comes through: its tools stay listed, and the gate refuses its calls.
+        """
+        self.doorkeeper.refuse_strangers(request)
+        if not presents_key(request.fields) and (greeting := self.parts.side.greet(request)) is not None:
+            return greeting
+        name = self.identify(request)
+        if self._stopping:
+            raise RefusalError(refuse.STOPPING)
+        request.allowance = self.allow(request, name, None)
+        decided = self.parts.side.receive(request, name)
+        if isinstance(decided, Response):
+            return decided
+        answering = decided
+
+        async def answer() -> Response | None:
+            try:
+                self._check_decoys(request, name)
+                return await answering()
+            except Exception as error:
+                return self._refusals.answer(request, name, error)
+
+        return answer
 
     def identify(self, request: Request) -> str:
         """Name the subsystem that asks. Raises RefusalError."""

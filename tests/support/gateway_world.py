@@ -22,6 +22,7 @@ from epad.gateway.budget import Budgets
 from epad.gateway.identity import KEY_SCHEMA, Identities
 from epad.gateway.parts import GatewayParts
 from epad.gateway.server import Gateway
+from epad.gateway.side_routes import NoSideRoutes, SideRoutes
 from epad.gateway.turn import Turn
 from epad.gateway.upstream import Upstreams
 from epad.ledger.entry import CloseTurn, OpenTurn
@@ -322,6 +323,7 @@ async def world(
     upstreams: Mapping[str, UpstreamConfig] | None = None,
     config: GatewayConfig | None = None,
     observer: TurnObserver | None = None,
+    side: SideRoutes | None = None,
 ) -> AsyncIterator[World]:
     """A gateway in front of one stub, with a key for each subsystem."""
     stub, clock = StubUpstream(), ManualClock()
@@ -345,6 +347,7 @@ async def world(
             clock=clock,
             metrics=metrics,
             log=structlog.get_logger(),
+            side=side or NoSideRoutes(),
         )
         gateway = Gateway(parts)
         host, port = await gateway.start()

@@ -13,7 +13,17 @@ ROOT = Path(__file__).parents[2]
 # From the ground up; within a layer a room may import those named before it.
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("answers", "formatting", "gate", "runtime", "storage", "configuration", "listeners", "metrics"),
-    ("copying", "ledger", "confinement", "supervisor", "gateway", "inspection", "checkpoint", "datastore"),
+    (
+        "copying",
+        "ledger",
+        "confinement",
+        "supervisor",
+        "gateway",
+        "tools",
+        "inspection",
+        "checkpoint",
+        "datastore",
+    ),
     ("control_loop", "probing", "incidents"),
     ("simulate", "lifeboat", "response", "notifying"),
     ("operations",),

@@ -1,0 +1,155 @@
+"""The methods of MCP, in one table for both eras: each takes a request that was read, and returns its result.
+
+What an era adds to a result, and which of its own methods it has, is in `modern.py` and `legacy.py`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any
+
+import msgspec
+from msgspec import Struct
+
+from epad import __version__
+from epad.tools.protocol import Caller, ToolAnswer, Tools
+from epad.tools.wire.listing import Listing
+from epad.tools.wire.messages import (
+    INVALID_PARAMS,
+    KEY_META,
+    META,
+    METHOD_NOT_FOUND,
+    PARENT_META,
+    RESOURCE_NOT_FOUND,
+    TURN_META,
+    Params,
+    ProtocolError,
+)
+
+SERVER: Mapping[str, str] = {"name": "epad", "title": "epad tools", "version": __version__}
+# Resources and prompts are declared although their lists are empty: many clients ask for them in any case.
+CAPABILITIES: Mapping[str, object] = {
+    "tools": {"listChanged": False},
+    "resources": {"listChanged": False, "subscribe": False},
+    "prompts": {"listChanged": False},
+}
+INSTRUCTIONS = (
+    "Each call is gated, recorded and limited by epad. A refusal is an error with a hint: do what the hint says, "
+    "or stop. In the list, tool_search (where it is there) finds the tools that are not shown."
+)
+UNKNOWN_TOOL = "unknown_tool"
+# As for the header: they are kept in records, and shown to people.
+_MOST_CHARACTERS = 255
+_PARENT_CHARACTERS = 64
+
+Result = dict[str, object]
+
+
+class Asked(Struct, frozen=True):
+    """Holds one request of a client, of either era."""
+
+    method: str
+    params: Params
+    meta: Mapping[str, Any]
+    caller: Caller
+    key: str | None = None
+    """The idempotency key of the request's header."""
+
+
+class Methods:
+    """Answers requests by their method."""
+
+    def __init__(self, tools: Tools, listing: Listing) -> None:
+        self._tools = tools
+        self._listing = listing
+        self._table: Mapping[str, Callable[[Asked], Awaitable[Result]]] = {
+            "tools/list": self._list,
+            "tools/call": self._call,
+            "resources/list": _nothing("resources"),
+            "resources/templates/list": _nothing("resourceTemplates"),
+            "resources/read": _no_resource,
+            "prompts/list": _nothing("prompts"),
+            "prompts/get": _no_prompt,
+        }
+
+    async def answer(self, asked: Asked) -> Result:
+        """Return the result of a request. Raises ProtocolError."""
+        method = self._table.get(asked.method)
+        if method is None:
+            raise ProtocolError(METHOD_NOT_FOUND, f"no method {asked.method[:80]!r}")
+        return await method(asked)
+
+    async def call(self, asked: Asked, name: str, arguments: Mapping[str, Any]) -> ToolAnswer:
+        """Call a tool, or answer a tool of search mode. Raises ProtocolError for a key that cannot be one."""
+        caller = asked.caller
+        own = self._listing.own_answer(caller, name, arguments)
+        if own is not None:
+            return own
+        meant = self._listing.meant(caller, name, arguments)
+        if isinstance(meant, ToolAnswer):
+            return meant
+        name, arguments = meant
+        key, parent = (
+            asked.key or _mark(asked.meta, KEY_META, _MOST_CHARACTERS),
+            _mark(asked.meta, PARENT_META, _PARENT_CHARACTERS),
+        )
+        return await self._tools.call(caller, name, arguments, key=key, parent=parent or "")
+
+    async def _list(self, asked: Asked) -> Result:
+        cursor = asked.params.get("cursor")
+        if cursor is not None:
+            raise ProtocolError(INVALID_PARAMS, "cursor: the list is one page, so no cursor was given")
+        return {"tools": self._listing.of(asked.caller).tools}
+
+    async def _call(self, asked: Asked) -> Result:
+        name, arguments = asked.params.get("name"), asked.params.get("arguments")
+        if not isinstance(name, str) or not name:
+            raise ProtocolError(INVALID_PARAMS, "params.name: the name of a tool")
+        if arguments is not None and not isinstance(arguments, dict):
+            raise ProtocolError(INVALID_PARAMS, "params.arguments: an object")
+        answer = await self.call(asked, name, arguments or {})
+        if answer.is_error and answer.reason_code == UNKNOWN_TOOL:
+            raise ProtocolError(INVALID_PARAMS, f"unknown tool: {name[:80]}")
+        return call_result(answer)
+
+
+def call_result(answer: ToolAnswer) -> Result:
+    """Return an answer as MCP has it: as text for models, and as a value for programs if it is no error."""
+    text = msgspec.json.encode(answer.content).decode()
+    result: Result = {"content": [{"type": "text", "text": text}], "isError": answer.is_error}
+    if not answer.is_error:
+        result["structuredContent"] = answer.content
+    if answer.turn:
+        result[META] = {TURN_META: answer.turn}
+    return result
+
+
+def _mark(meta: Mapping[str, Any], name: str, most: int) -> str | None:
+    """Return a mark of a client's `_meta`. Raises ProtocolError."""
+    mark = meta.get(name)
+    if mark is None:
+        return None
+    if not isinstance(mark, str) or not (0 < len(mark) <= most and mark.isascii() and mark.isprintable()):
+        raise ProtocolError(INVALID_PARAMS, f"_meta.{name}: 1 to {most} printable ASCII characters")
+    return mark
+
+
+async def _no_resource(asked: Asked) -> Result:
+    uri = asked.params.get("uri")
+    if not isinstance(uri, str):
+        raise ProtocolError(INVALID_PARAMS, "params.uri: the URI of a resource")
+    raise ProtocolError(RESOURCE_NOT_FOUND, f"no resource {uri[:200]}", {"uri": uri[:200]})
+
+
+async def _no_prompt(asked: Asked) -> Result:
+    raise ProtocolError(INVALID_PARAMS, f"no prompt {str(asked.params.get('name'))[:80]!r}")
+
+
+def _nothing(name: str) -> Callable[[Asked], Awaitable[Result]]:
+    """Return a method that lists nothing: clients ask for it whatever the capabilities say, and take an error ill."""
+
+    async def empty(asked: Asked) -> Result:
+        del asked
+        return {name: []}
+
+    return empty
