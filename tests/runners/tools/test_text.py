@@ -112,7 +112,7 @@ def test_data_and_files_are_hashed(world: World) -> None:
     """A FIFO or a path outside is not; both at once neither."""
     content = (world.root / "notes.txt").read_bytes()
     assert world.worker("hash_data", path="notes.txt")["hex"] == hashlib.sha256(content).hexdigest()
-    assert world.worker("hash_data", data="x", algorithm="md5")["hex"] == hashlib.new("md5", b"x").hexdigest()
+    assert world.worker("hash_data", data="x", algorithm="md5")["hex"] == "9dd4e461268c8034f5c8564e155c67a6"
     for arguments in (
         {"path": "../secret.txt"},
         {"path": "x", "data": "x"},
