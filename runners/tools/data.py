@@ -206,9 +206,9 @@ def sniffed(text: str) -> str:
         return ","
 
     def score(delimiter: str) -> tuple[int, int]:
-        counts = [line.count(delimiter) for line in lines]
-        common = max(set(counts), key=counts.count)
-        return (counts.count(common) if common else 0), common
+        counts = [count for line in lines if (count := line.count(delimiter))]
+        common = max(set(counts), key=counts.count, default=0)
+        return counts.count(common), common
 
     return max("\t;|,", key=score)
 
