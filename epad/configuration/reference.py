@@ -69,6 +69,12 @@ WORDS: Mapping[str, str] = {
     " its next start on, where its engine has a control group for it; else it is stopped above it",
     "subsystems.NAME.memory_high": "above it the kernel slows it down and takes memory back; without a control"
     " group it is throttled at the gateway after probes.memory.high_seconds; 0: no limit",
+    "subsystems.NAME.tier": "how far its tools go, from its next start on: reader, analyst, author or operator; empty:"
+    " author with a workspace, else reader",
+    "subsystems.NAME.tools": 'its tools, each as "file_read", a category as "files.*", or "*"; empty: all that its tier'
+    " allows",
+    "subsystems.NAME.tool_calls_per_minute": "the calls of tools that it may make a minute; 0: no limit; empty: as"
+    " tools.calls_per_minute says",
     "subsystems.NAME.stop_seconds": "from TERM to KILL",
     "subsystems.NAME.ready_seconds": "how long it may take to become ready; more where it serves a model, by its size",
     "subsystems.NAME.notifies": "it says READY=1 itself (sd_notify)",

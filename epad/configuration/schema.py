@@ -15,6 +15,7 @@ from epad.configuration.notify_schema import NotifyConfig
 from epad.configuration.probe_schema import ProbesConfig
 from epad.configuration.secret_schema import SecretConfig
 from epad.configuration.sizes import Size
+from epad.configuration.tools_schema import ToolsConfig
 from epad.configuration.value_types import (
     Address,
     CheckAddress,
@@ -23,6 +24,7 @@ from epad.configuration.value_types import (
     Limit,
     Listener,
 )
+from epad.gate.tiers import TierName
 from statemachine.assessor import Hysteresis
 from statemachine.enforcement import Enforce
 from statemachine.rung import RungName
@@ -336,6 +338,9 @@ class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
     background: bool = False
     enforce: Enforce = {}
     confine: ConfineConfig | None = None
+    tier: TierName | None = None
+    tools: tuple[str, ...] | None = None
+    tool_calls_per_minute: Annotated[int, Meta(ge=0)] | None = None
 
     @property
     def ready_at_once(self) -> bool:
@@ -361,6 +366,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     recovery: RecoveryConfig
     lifeboat: LifeboatConfig
     schedule: ScheduleConfig
+    tools: ToolsConfig
     retention: RetentionConfig = RetentionConfig()
     notify: NotifyConfig = NotifyConfig()
     confine: HouseConfineConfig = HouseConfineConfig()

@@ -33,6 +33,7 @@ from epad.daemon.live_changes import LiveChanges
 from epad.daemon.metrics import make_metrics
 from epad.daemon.parts import Control, Core, Foundation, Given, Probing, Supervision, Surfaces
 from epad.daemon.scheduled_jobs import Chores
+from epad.daemon.tools import make_tools
 from epad.datastore.datastores import Datastores
 from epad.gateway.access import Access
 from epad.gateway.child_environment import Environments
@@ -43,6 +44,7 @@ from epad.gateway.money import Prices
 from epad.gateway.own_listeners import doors
 from epad.gateway.parts import GatewayParts
 from epad.gateway.server import Gateway
+from epad.gateway.side_routes import NoSideRoutes, SideRoutes
 from epad.gateway.spending import SpendingBook
 from epad.gateway.tokenizing import load_tokenizers
 from epad.gateway.upstream import Upstreams
@@ -69,6 +71,7 @@ from epad.supervisor.identity import ProcessTable
 from epad.supervisor.launch import inherited
 from epad.supervisor.log_pump import LogPump, log_configs
 from epad.supervisor.supervisor import Supervisor, Surroundings
+from epad.tools.wire.door import ToolDoor
 from epad.web.alerts import AlertDoor
 from epad.web.reports import Reports
 from epad.web.server import WebPage
@@ -122,6 +125,7 @@ def make_foundation(given: Given, joints: Joints) -> Foundation:
         ),
         recorder=Recorder(stores.database, clock, given.boot_id, config.retention.recordings),
         spending=SpendingBook(stores.totals, stores.budgets, clock, stores.spent_microusd),
+        tools=make_tools(given, joints, access) if config.tools.enabled else None,
     )
 
 
@@ -208,8 +212,16 @@ def make_gateway(
             decoy_in=lambda body: foundation.decoys.seen_in(body, joints.config.subsystems),
             tokenizer_files=load_tokenizers(config.upstreams),
             handover=given.handover,
+            side=make_side(foundation),
         )
     )
+
+
+def make_side(foundation: Foundation) -> SideRoutes:
+    """Make the tool door beside the gateway's routes, if there is to be one."""
+    if foundation.tools is None:
+        return NoSideRoutes()
+    return ToolDoor(foundation.tools.calls, structlog.get_logger("epad.tools"))
 
 
 def make_responses(

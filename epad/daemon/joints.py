@@ -22,6 +22,7 @@ from probes.egress import EgressOpened, EgressRefused, EgressSent
 from probes.subsystems import SubsystemExited, SubsystemSnapshot
 from statemachine.containment import Hold
 from statemachine.finding import Finding
+from statemachine.phase import Phase
 
 
 class Joints:
@@ -73,6 +74,10 @@ class Joints:
         """Return the hold of a subsystem: of the writer of a store that is restored, else of the last decision."""
         core = self._core
         return core.foundation.datastores.hold_on(subsystem) or core.control.controller.hold_of(subsystem)
+
+    def phase(self) -> Phase:
+        """Return the phase as of the last decision."""
+        return self._core.control.decider.phase
 
     def parked(self) -> Collection[str]:
         """Name the subsystems that recovery has given up on."""

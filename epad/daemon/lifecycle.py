@@ -59,7 +59,10 @@ class Composition:
         """Return the processes of ours that are no subsystem's."""
         foundation = self._core.foundation
         way_out = foundation.way_out.pid
-        return self.logs.pids | foundation.cells.pids | (frozenset() if way_out is None else {way_out})
+        tools = foundation.tools.pids if foundation.tools is not None else frozenset()
+        return (
+            self.logs.pids | foundation.cells.pids | tools | (frozenset() if way_out is None else {way_out})
+        )
 
     # Facts that the run loop passes on.
 
@@ -93,6 +96,8 @@ class Composition:
         self.controller.resume()
         for name, hold in self.decider.holds.items():
             foundation.access.hold(name, hold.rung, hold.reason)
+        if foundation.tools is not None:
+            await foundation.tools.start()
         host, port = await self._core.gateway.start(int(loaded.notes.get(PORT_NOTE, 0)))
         # Adopted children keep the address they were given, so the next life must listen on it again.
         await self._stores.journal.note(PORT_NOTE, port)
@@ -137,6 +142,8 @@ class Composition:
         await self._surfaces.page.stop()
         self._core.foundation.cells.refuse_all()
         await self._core.gateway.stop()
+        if self._core.foundation.tools is not None:
+            await self._core.foundation.tools.close()
 
     async def close(self) -> None:
         """Write and close everything; the children are gone or on their own by now."""

@@ -18,6 +18,7 @@ from epad.control_loop.responder import Responder
 from epad.control_loop.world import DaemonWorld
 from epad.daemon.live_changes import LiveChanges
 from epad.daemon.stores import Stores
+from epad.daemon.tooling import Tooling
 from epad.datastore.datastores import Datastores
 from epad.gateway.access import Access
 from epad.gateway.child_environment import Environments
@@ -81,6 +82,7 @@ class Foundation:
     datastores: Datastores
     recorder: Recorder
     spending: SpendingBook
+    tools: Tooling | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -45,10 +45,10 @@ from epad.ledger.anchor import Heads
 from epad.ledger.batch import insert, insert_one, rows_of, tail_of
 from epad.ledger.catalogue import renewed_digest
 from epad.ledger.chain import links_before
-from epad.ledger.entry import CloseTurn, Entry, OpenTurn, Stamp, record_of
+from epad.ledger.entry import CloseTurn, Closing, Entry, Opening, Stamp, record_of
 from epad.ledger.errors import LedgerError, LedgerUnavailableError
 from epad.ledger.payload import Requests, without_digest
-from epad.ledger.record import EpochStarted, Kind, Outcome, Record
+from epad.ledger.record import EpochStarted, Kind, Outcome, Record, ToolOutcome
 from epad.ledger.rows import INDEXES, TABLES
 from epad.ledger.tail import Tail, read_tail, tail_behind
 from epad.ledger.tree import Frontier
@@ -61,6 +61,10 @@ T = TypeVar("T")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # The connection is still good after these: nothing was written, or the transaction was rolled back.
 _HARMLESS = (apsw.FullError, apsw.BusyError, apsw.LockedError, apsw.NoMemError, apsw.InterruptError)
+
+
+_NEVER_OPENED = (Outcome.REFUSED, ToolOutcome.REFUSED)
+"""Ends of turns that nothing need have opened."""
 
 
 class _NotAllTakenError(Exception):
@@ -151,9 +155,9 @@ class Appender:
             results = self._transaction(lambda db, tail: self._append_singly(db, tail, entries))
         self._requests.written(entries)
         for entry, result in zip(entries, results, strict=True):
-            if isinstance(entry, CloseTurn):
+            if isinstance(entry, Closing):
                 self._open_turns.discard(entry.turn)
-            elif isinstance(result, int):
+            elif isinstance(entry, Opening) and isinstance(result, int):
                 self._open_turns.add(entry.turn)
         return results
 
@@ -206,9 +210,9 @@ class Appender:
         stamp, opened_now = self.stamp(), set[str]()
         try:
             for entry in entries:
-                if isinstance(entry, OpenTurn):
+                if isinstance(entry, Opening):
                     opened_now.add(entry.turn)
-                else:
+                elif isinstance(entry, Closing):
                     self._require_opened(connection, entry, opened_now)
             rows = rows_of(entries, start, stamp)
             insert(connection, rows)
@@ -228,11 +232,11 @@ class Appender:
         stamp, opened_now = self.stamp(), set[str]()
         for entry in entries:
             try:
-                if isinstance(entry, CloseTurn):
+                if isinstance(entry, Closing):
                     self._require_opened(connection, entry, opened_now)
                 tail = self._insert(connection, tail, record_of(entry, stamp))
                 self._requests.keep(connection, [entry], stamp.wall_ns)
-                if isinstance(entry, OpenTurn):
+                if isinstance(entry, Opening):
                     opened_now.add(entry.turn)
                 results.append(tail.seq)
             except LedgerError as error:
@@ -240,12 +244,13 @@ class Appender:
         self._requests.drop(connection, entries)
         return results, tail
 
-    def _require_opened(self, connection: apsw.Connection, entry: CloseTurn, opened_now: set[str]) -> None:
+    def _require_opened(self, connection: apsw.Connection, entry: Closing, opened_now: set[str]) -> None:
         """Raise LedgerError if its turn was never opened; the file is asked only where memory does not know."""
         turn = entry.turn
-        if turn in self._open_turns or turn in opened_now or entry.outcome is Outcome.REFUSED:
+        if turn in self._open_turns or turn in opened_now or entry.outcome in _NEVER_OPENED:
             return
-        if not _was_opened(connection, turn):
+        kind = Kind.OPENED if isinstance(entry, CloseTurn) else Kind.TOOL_OPENED
+        if not _was_opened(connection, turn, kind):
             raise LedgerError(f"turn {turn} cannot be closed as {entry.outcome}: it was never opened")
 
     def _insert(self, connection: apsw.Connection, tail: Tail, record: Record) -> Tail:
@@ -331,6 +336,6 @@ class Appender:
             connection.close(force=True)
 
 
-def _was_opened(connection: apsw.Connection, turn: str) -> bool:
-    found = fetch(connection, "SELECT 1 FROM record WHERE turn = ? AND kind = ?", (turn, int(Kind.OPENED)))
+def _was_opened(connection: apsw.Connection, turn: str, kind: Kind) -> bool:
+    found = fetch(connection, "SELECT 1 FROM record WHERE turn = ? AND kind = ?", (turn, int(kind)))
     return bool(found)

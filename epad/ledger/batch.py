@@ -7,9 +7,9 @@ from itertools import chain
 
 import apsw
 
-from epad.ledger.entry import Entry, OpenTurn, Stamp, closed, opened
+from epad.ledger.entry import Entry, Stamp, record_of
 from epad.ledger.errors import LedgerError, RecordError
-from epad.ledger.record import Kind, Record, columns_of, encode, leaf_hash, link_hash
+from epad.ledger.record import Record, columns_of, encode, leaf_hash, link_hash
 from epad.ledger.rows import Values
 from epad.ledger.tail import Tail
 
@@ -31,13 +31,12 @@ def rows_of(entries: Sequence[Entry], tail: Tail, stamp: Stamp) -> list[Values]:
     rows: list[Values] = []
     for entry in entries:
         sequence += 1
-        if isinstance(entry, OpenTurn):
-            kind, body = Kind.OPENED, encode(opened(entry, stamp))
-        else:
-            kind, body = Kind.CLOSED, encode(closed(entry, stamp))
+        record = record_of(entry, stamp)
+        turn, kind, subsystem, _ = columns_of(record)
+        body = encode(record)
         leaf = leaf_hash(body)
         link = link_hash(link, sequence, leaf)
-        rows.append((sequence, entry.turn, kind, entry.subsystem, wall_ns, body, leaf, link))
+        rows.append((sequence, turn, kind, subsystem, wall_ns, body, leaf, link))
     return rows
 
 

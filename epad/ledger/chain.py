@@ -13,8 +13,8 @@ import msgspec
 from epad.ledger.errors import RecordError
 from epad.ledger.record import (
     GENESIS,
+    HEADED,
     HEADS,
-    Kind,
     Span,
     columns_of,
     decode,
@@ -280,7 +280,7 @@ def _are_copies(
     seqs: Values, bodies: Values, turns: Values, kinds: Values, subsystems: Values, walls: Values
 ) -> bool:
     """Tell if the columns equal the bodies' values. A value without a column is covered by the leaf alone."""
-    if max(kinds) > Kind.CLOSED:
+    if not HEADED.issuperset(kinds):
         said = [columns_of(decode(seq, body)) for seq, body in zip(seqs, bodies, strict=True)]
         return said == list(zip(turns, kinds, subsystems, walls, strict=True))
     heads = list(map(decode_head, bodies))

@@ -6,11 +6,25 @@ import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from msgspec import Struct
+from msgspec.structs import asdict
 
 from epad.ledger.errors import RecordError
-from epad.ledger.record import HASH_BYTES, Outcome, TurnClosed, TurnOpened, UsageSource
+from epad.ledger.record import (
+    HASH_BYTES,
+    Effect,
+    Outcome,
+    Record,
+    Session,
+    ToolClosed,
+    ToolOpened,
+    ToolOutcome,
+    TurnClosed,
+    TurnOpened,
+    UsageSource,
+)
 
 _is_turn = re.compile("[0-9a-f]{32}").fullmatch
 
@@ -33,10 +47,7 @@ class OpenTurn(Struct, frozen=True, gc=False):
 
     def __post_init__(self) -> None:
         _require_turn(self.turn)
-        if len(self.request_sha256) != HASH_BYTES:
-            raise RecordError(
-                f"turn {self.turn}: request_sha256 has {len(self.request_sha256)} bytes, not 32"
-            )
+        _require_hash(self.turn, "request_sha256", self.request_sha256)
 
 
 class CloseTurn(Struct, frozen=True, gc=False):
@@ -57,6 +68,64 @@ class CloseTurn(Struct, frozen=True, gc=False):
         _require_turn(self.turn)
 
 
+class OpenTool(Struct, frozen=True, gc=False):
+    """A tool about to be called; the fields are those of ToolOpened."""
+
+    turn: str
+    subsystem: str
+    tool: str
+    session: str
+    tier: int
+    risk: str
+    taint: int
+    row: str
+    definition_sha256: bytes
+    arguments_sha256: bytes
+    parent: str = ""
+    idempotency_key: str | None = None
+    reserved_tokens: int = 0
+
+    def __post_init__(self) -> None:
+        _require_turn(self.turn)
+        _require_hash(self.turn, "definition_sha256", self.definition_sha256)
+        _require_hash(self.turn, "arguments_sha256", self.arguments_sha256)
+
+
+class CloseTool(Struct, frozen=True, gc=False):
+    """A tool's turn that has ended; the fields are those of ToolClosed. A refused one need not have been opened."""
+
+    turn: str
+    subsystem: str
+    tool: str
+    session: str
+    outcome: ToolOutcome
+    row: str = ""
+    reason: str = ""
+    result_sha256: bytes = b""
+    result_bytes: int = 0
+    charged_tokens: int = 0
+    effects: tuple[Effect, ...] = ()
+    undo: str = ""
+    cpu_ms: int = 0
+    wall_ms: int = 0
+
+    def __post_init__(self) -> None:
+        _require_turn(self.turn)
+
+
+class NoteSession(Struct, frozen=True, gc=False):
+    """A session that begins or ends; the fields are those of Session."""
+
+    session: str
+    subsystem: str
+    began: bool
+    tier: int
+    parent: str = ""
+    command_sha256: bytes = b""
+    reason: str = ""
+    by: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Stamp:
     """Holds the values that the ledger itself adds to a record."""
@@ -67,7 +136,11 @@ class Stamp:
     epoch: int
 
 
-Entry = OpenTurn | CloseTurn
+Entry = OpenTurn | CloseTurn | OpenTool | CloseTool | NoteSession
+Opening = OpenTurn | OpenTool
+"""An entry after which its turn is open."""
+Closing = CloseTurn | CloseTool
+"""An entry that ends a turn."""
 
 
 class TurnNames:
@@ -133,9 +206,33 @@ def closed(entry: CloseTurn, stamp: Stamp) -> TurnClosed:
     )
 
 
-def record_of(entry: Entry, stamp: Stamp) -> TurnOpened | TurnClosed:
-    """Return the record of either."""
-    return opened(entry, stamp) if isinstance(entry, OpenTurn) else closed(entry, stamp)
+def record_of(entry: Entry, stamp: Stamp) -> Record:
+    """Return the record of an entry of any kind."""
+    match entry:
+        case OpenTurn():
+            return opened(entry, stamp)
+        case CloseTurn():
+            return closed(entry, stamp)
+        case OpenTool():
+            return ToolOpened(**asdict(entry), **_fields_of(stamp))
+        case CloseTool():
+            return ToolClosed(**asdict(entry), **_fields_of(stamp))
+        case NoteSession():
+            return Session(**asdict(entry), **_fields_of(stamp))
+
+
+def _fields_of(stamp: Stamp) -> dict[str, Any]:
+    return {
+        "wall_ns": stamp.wall_ns,
+        "boot_id": stamp.boot_id,
+        "monotonic_ns": stamp.monotonic_ns,
+        "epoch": stamp.epoch,
+    }
+
+
+def _require_hash(turn: str, name: str, value: bytes) -> None:
+    if len(value) != HASH_BYTES:
+        raise RecordError(f"turn {turn}: {name} has {len(value)} bytes, not 32")
 
 
 def _require_turn(turn: str) -> None:

@@ -10,7 +10,17 @@ import apsw
 import msgspec
 
 from epad.ledger.errors import RecordError
-from epad.ledger.record import KINDS, Record, TurnClosed, TurnOpened, decode, leaf_hash
+from epad.ledger.record import (
+    KINDS,
+    Record,
+    ToolClosed,
+    ToolOpened,
+    ToolOutcome,
+    TurnClosed,
+    TurnOpened,
+    decode,
+    leaf_hash,
+)
 from epad.ledger.rows import Row, Unreadable, known_last, read_rows, row_at, trimmed_through
 
 
@@ -37,7 +47,7 @@ class Shown:
         fields["kind"] = KINDS[type(self.record)].name.lower()
         values = {name: getattr(self.record, name) for name in self.record.__struct_fields__}
         fields.update(msgspec.to_builtins(values, builtin_types=(bytes,)))
-        return {name: value.hex() if isinstance(value, bytes) else value for name, value in fields.items()}
+        return {name: _in_hex(value) for name, value in fields.items()}
 
 
 def records_from(connection: apsw.Connection, first: int, last: int | None = None) -> Iterator[Shown]:
@@ -67,12 +77,19 @@ def record_at(connection: apsw.Connection, sequence: int) -> Shown | None:
 def spans_from(connection: apsw.Connection) -> Iterator[dict[str, Any]]:
     """Yield one span for each turn that has ended, then one for each that has not."""
     open_turns: dict[str, TurnOpened] = {}
+    open_tools: dict[str, ToolOpened] = {}
     for shown in records_from(connection, 1):
         match shown.record:
             case TurnOpened() as opened:
                 open_turns[opened.turn] = opened
             case TurnClosed() as closed:
                 yield _span(shown.seq, open_turns.pop(closed.turn, None), closed)
+            case ToolOpened() as opened_tool:
+                open_tools[opened_tool.turn] = opened_tool
+            case ToolClosed() as closed_tool:
+                yield _tool_span(shown.seq, open_tools.pop(closed_tool.turn, None), closed_tool)
+    for opened_tool in open_tools.values():
+        yield _tool_span(0, opened_tool, None)
     for opened in open_turns.values():
         yield _span(0, opened, None)
 
@@ -89,6 +106,47 @@ def _shown(row: Row, trimmed: int) -> Shown:
         return Shown(row.seq, leaf, decode(row.seq, row.body))
     except RecordError as error:
         return Shown(row.seq, leaf, None, str(error))
+
+
+def _in_hex(value: Any) -> Any:
+    """Return a value of a record with its bytes as hex, at any depth."""
+    if isinstance(value, bytes):
+        return value.hex()
+    return [_in_hex(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _tool_span(sequence: int, opened: ToolOpened | None, closed: ToolClosed | None) -> dict[str, Any]:
+    """Return the span of a tool's turn: below that of the model's turn which asked for it, if that is known."""
+    turn = closed or opened
+    if turn is None:
+        raise ValueError("a span of nothing")
+    attributes: dict[str, Any] = {
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": turn.tool,
+        "gen_ai.tool.call.id": turn.turn,
+        "gen_ai.conversation.id": turn.session,
+        "epad.turn": turn.turn,
+        "epad.subsystem": turn.subsystem,
+        "epad.gate.row": turn.row,
+        "epad.outcome": closed.outcome if closed else "open",
+    }
+    if opened is not None:
+        attributes |= {"epad.tool.risk": opened.risk, "epad.tool.tier": opened.tier}
+    if closed is not None:
+        attributes |= {"epad.tool.result_bytes": closed.result_bytes, "epad.ledger.seq": sequence}
+        if closed.outcome is not ToolOutcome.DONE:
+            attributes["error.type"] = closed.reason or closed.outcome
+    parent = opened.parent if opened is not None else ""
+    return {
+        "name": f"execute_tool {turn.tool}",
+        "kind": "SPAN_KIND_INTERNAL",
+        "trace_id": parent or turn.turn,
+        "span_id": turn.turn[-16:],
+        "parent_span_id": parent[-16:] or None,
+        "start_time_unix_nano": (opened or turn).wall_ns,
+        "end_time_unix_nano": closed.wall_ns if closed else None,
+        "attributes": attributes,
+    }
 
 
 def _span(sequence: int, opened: TurnOpened | None, closed: TurnClosed | None) -> dict[str, Any]:

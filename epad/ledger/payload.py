@@ -10,7 +10,7 @@ import apsw
 from msgspec.structs import replace
 
 from epad.ledger.chain import MAX_FAULTS, Fault, FaultKind
-from epad.ledger.entry import CloseTurn, Entry, OpenTurn
+from epad.ledger.entry import CloseTool, CloseTurn, Entry, OpenTool, OpenTurn
 from epad.ledger.record import HASH_BYTES
 from epad.storage.database import fetch
 
@@ -75,8 +75,16 @@ class Requests:
 
 
 def without_digest(entry: Entry) -> Entry:
-    """Return the entry without a trace of the request."""
-    return replace(entry, request_sha256=bytes(HASH_BYTES)) if isinstance(entry, OpenTurn) else entry
+    """Return the entry without a trace of the request, or of a tool's arguments and result."""
+    match entry:
+        case OpenTurn():
+            return replace(entry, request_sha256=bytes(HASH_BYTES))
+        case OpenTool():
+            return replace(entry, arguments_sha256=bytes(HASH_BYTES))
+        case CloseTool():
+            return replace(entry, result_sha256=b"")
+        case _:
+            return entry
 
 
 def keep_payload(connection: apsw.Connection, payload: bytes, wall_ns: int) -> bytes:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import apsw
 
 from epad.ledger.errors import RecordError
-from epad.ledger.record import Record, TurnClosed, TurnOpened, decode, leaf_hash
+from epad.ledger.record import Record, ToolOpened, TurnClosed, TurnOpened, decode, leaf_hash
 from epad.storage.database import fetch
 
 # Cast, since a flipped bit may make text that is not UTF-8 of a blob, which could not be fetched.
@@ -19,6 +19,13 @@ SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record JOIN (
     WHERE turn IS NOT NULL GROUP BY turn HAVING max(kind) = 1) ON turn = open_turn AND kind = 1
 WHERE seq <= ? ORDER BY seq
 """
+_UNCLOSED_TOOLS = """
+SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record JOIN (
+    SELECT turn AS open_turn FROM record INDEXED BY record_turn
+    WHERE turn IS NOT NULL GROUP BY turn HAVING max(kind) = 6) ON turn = open_turn AND kind = 6
+ORDER BY seq
+"""
+_OF_TURN = "SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record WHERE turn = CAST(? AS TEXT) ORDER BY kind"
 LAST = (1 << 63) - 1
 """No record has a larger number."""
 _CLOSED_SINCE = (
@@ -64,6 +71,25 @@ def unclosed_turns(connection: apsw.Connection, last: int = LAST) -> Iterator[Tu
     for sequence, body, leaf in fetch(connection, _UNCLOSED, (last,)):
         record = sound(sequence, body, leaf)
         if isinstance(record, TurnOpened):
+            yield record
+
+
+def unclosed_tools(connection: apsw.Connection) -> Iterator[ToolOpened]:
+    """Yield the tools' turns that were opened and not closed, oldest first.
+
+    Whether one of a former run did anything is unknown. Those in flight now are among them.
+    """
+    for sequence, body, leaf in fetch(connection, _UNCLOSED_TOOLS):
+        record = sound(sequence, body, leaf)
+        if isinstance(record, ToolOpened):
+            yield record
+
+
+def records_of_turn(connection: apsw.Connection, turn: str) -> Iterator[Record]:
+    """Yield the sound records of one turn, its opening first."""
+    for sequence, body, leaf in fetch(connection, _OF_TURN, (turn,)):
+        record = sound(sequence, body, leaf)
+        if record is not None:
             yield record
 
 

@@ -41,6 +41,9 @@ class Kind(IntEnum):
     EPOCH = 3
     REPAIRED = 4
     TRIMMED = 5
+    TOOL_OPENED = 6
+    TOOL_CLOSED = 7
+    SESSION = 8
 
 
 class Outcome(StrEnum):
@@ -50,6 +53,18 @@ class Outcome(StrEnum):
     FAILED = "failed"
     REFUSED = "refused"
     CUT = "cut"
+
+
+class ToolOutcome(StrEnum):
+    """Names the end of a tool's turn. `killed`: a hold ended it."""
+
+    DONE = "done"
+    FAILED = "failed"
+    REFUSED = "refused"
+    CUT = "cut"
+    CANCELLED = "cancelled"
+    TIMED_OUT = "timed_out"
+    KILLED = "killed"
 
 
 class UsageSource(StrEnum):
@@ -147,13 +162,96 @@ class Trimmed(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.TRIM
     epoch: int
 
 
-Record = TurnOpened | TurnClosed | EpochStarted | Repaired | Trimmed
+class ToolOpened(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.TOOL_OPENED, 1)):
+    """A tool is about to be called. Without a closing record it is not known if it did anything.
+
+    `parent` is the model's turn that asked for it, empty if that is not known. `taint` is the sum of the labels of
+    `epad/gate/tool_table.py`, `row` the row of that table that let it pass.
+    """
+
+    turn: str
+    subsystem: str
+    wall_ns: int
+    tool: str
+    session: str
+    tier: int
+    risk: str
+    taint: int
+    row: str
+    definition_sha256: bytes
+    arguments_sha256: bytes
+    parent: str
+    idempotency_key: str | None
+    reserved_tokens: int
+    boot_id: str
+    monotonic_ns: int
+    epoch: int
+
+
+class Effect(Struct, frozen=True, array_like=True, gc=False):
+    """Names a file or host that a tool changed; None stands for a file that was not there."""
+
+    target: str
+    before_sha256: bytes | None
+    after_sha256: bytes | None
+
+
+class ToolClosed(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.TOOL_CLOSED, 1)):
+    """Records the end of a tool's turn: its result's hash and size, and the effects that its worker reported.
+
+    A refused call has this record alone; `tool`, `session` and `row` say who was refused, and why.
+    """
+
+    turn: str
+    subsystem: str
+    wall_ns: int
+    tool: str
+    session: str
+    outcome: ToolOutcome
+    row: str
+    reason: str
+    result_sha256: bytes
+    result_bytes: int
+    charged_tokens: int
+    effects: tuple[Effect, ...]
+    undo: str
+    cpu_ms: int
+    wall_ms: int
+    boot_id: str
+    monotonic_ns: int
+    epoch: int
+
+
+class Session(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.SESSION, 1)):
+    """An agent's session began or ended: one start of its process, whose tier never changes.
+
+    `parent` is the session that asked for it, empty for one of the configuration; `by` is who started it.
+    """
+
+    session: str
+    subsystem: str
+    wall_ns: int
+    began: bool
+    tier: int
+    parent: str
+    command_sha256: bytes
+    reason: str
+    by: str
+    boot_id: str
+    monotonic_ns: int
+    epoch: int
+
+
+Record = TurnOpened | TurnClosed | EpochStarted | Repaired | Trimmed | ToolOpened | ToolClosed | Session
 KINDS: dict[type[Record], Kind] = {
     TurnOpened: Kind.OPENED,
     TurnClosed: Kind.CLOSED,
     EpochStarted: Kind.EPOCH,
     Repaired: Kind.REPAIRED,
     Trimmed: Kind.TRIMMED,
+    ToolOpened: Kind.TOOL_OPENED,
+    ToolClosed: Kind.TOOL_CLOSED,
+    Session: Kind.SESSION,
 }
 encode = msgspec.msgpack.Encoder().encode
 
@@ -217,8 +315,24 @@ class ClosedHead(_Head, frozen=True, array_like=True, gc=False, tag=_tag(Kind.CL
     """The same of a TurnClosed."""
 
 
-HEADS: dict[type[OpenedHead | ClosedHead], Kind] = {OpenedHead: Kind.OPENED, ClosedHead: Kind.CLOSED}
-decode_head = msgspec.msgpack.Decoder(OpenedHead | ClosedHead).decode
+class ToolOpenedHead(_Head, frozen=True, array_like=True, gc=False, tag=_tag(Kind.TOOL_OPENED, 1)):
+    """The same of a ToolOpened."""
+
+
+class ToolClosedHead(_Head, frozen=True, array_like=True, gc=False, tag=_tag(Kind.TOOL_CLOSED, 1)):
+    """The same of a ToolClosed."""
+
+
+Head = OpenedHead | ClosedHead | ToolOpenedHead | ToolClosedHead
+HEADS: dict[type[Head], Kind] = {
+    OpenedHead: Kind.OPENED,
+    ClosedHead: Kind.CLOSED,
+    ToolOpenedHead: Kind.TOOL_OPENED,
+    ToolClosedHead: Kind.TOOL_CLOSED,
+}
+HEADED = frozenset(HEADS.values())
+"""The kinds of records that have a head."""
+decode_head = msgspec.msgpack.Decoder(Head).decode
 """Read no more than that, of a turn's record in the present format. Raises msgspec's own errors."""
 
 
@@ -236,8 +350,10 @@ def decode(sequence: int, body: bytes) -> Record:
 def columns_of(record: Record) -> tuple[str | None, Kind, str | None, int]:
     """Return the values that are copied into columns of their own: turn, kind, subsystem, wall_ns."""
     kind = KINDS[type(record)]
-    if isinstance(record, TurnOpened | TurnClosed):
+    if isinstance(record, TurnOpened | TurnClosed | ToolOpened | ToolClosed):
         return record.turn, kind, record.subsystem, record.wall_ns
+    if isinstance(record, Session):
+        return None, kind, record.subsystem, record.wall_ns
     return None, kind, None, record.wall_ns
 
 

@@ -49,14 +49,14 @@ from epad.ledger import query
 from epad.ledger.anchor import Anchor
 from epad.ledger.append import Appender
 from epad.ledger.chain import Fault
-from epad.ledger.entry import CloseTurn, Entry, OpenTurn, Stamp
+from epad.ledger.entry import CloseTool, CloseTurn, Closing, Entry, NoteSession, OpenTool, OpenTurn, Stamp
 from epad.ledger.errors import LedgerUnavailableError
 from epad.ledger.heads_and_segments import Keeping
 from epad.ledger.loss import Accepted, Losses, Missing
 from epad.ledger.paths import Places
 from epad.ledger.payload import drop_payloads, keep_payload, kept_payload, prune_payloads
 from epad.ledger.query import Spend
-from epad.ledger.record import TurnOpened
+from epad.ledger.record import ToolOpened, TurnOpened
 from epad.ledger.repair import RepairOutcome, repair
 from epad.ledger.rows import open_reader
 from epad.ledger.spent import Past
@@ -224,6 +224,28 @@ class Ledger:
             self._writer.hand_over_soon()
         return future
 
+    def open_tool(self, tool: OpenTool) -> asyncio.Future[int]:
+        """Record, durably, that a tool is about to be called; its number. Raises LedgerError, when awaited."""
+        future = self._writer.append(tool)
+        self._writer.hand_over_soon()
+        return future
+
+    def close_tool(self, tool: CloseTool) -> asyncio.Future[int]:
+        """Record, durably, how a tool's turn ended; its number. Raises LedgerError, when awaited."""
+        future = self._writer.append(tool)
+        self._writer.hand_over_soon()
+        return future
+
+    def note_session(self, session: NoteSession) -> asyncio.Future[int]:
+        """Record, durably, that a session began or ended; its number. Raises LedgerError, when awaited."""
+        future = self._writer.append(session)
+        self._writer.hand_over_soon()
+        return future
+
+    async def unclosed_tools(self) -> list[ToolOpened]:
+        """Return the tools' turns without an end, oldest first: those in flight, and those whose end is unknown."""
+        return await self._read(lambda connection: list(query.unclosed_tools(connection)))
+
     async def lost_turns(self) -> list[TurnOpened]:
         """Turns that an epoch before this one opened and none closed, oldest first."""
         return await self._read(lambda connection: self._past.lost_turns(connection, self.epoch))
@@ -341,6 +363,6 @@ class Ledger:
         why = self._refused()
         if not why:
             return self._appender.append(entries)
-        closings = [entry for entry in entries if isinstance(entry, CloseTurn)]
+        closings = [entry for entry in entries if isinstance(entry, Closing)]
         written = iter(self._appender.append(closings) if closings else ())
-        return [next(written) if isinstance(e, CloseTurn) else LedgerUnavailableError(why) for e in entries]
+        return [next(written) if isinstance(e, Closing) else LedgerUnavailableError(why) for e in entries]

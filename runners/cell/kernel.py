@@ -42,6 +42,9 @@ RESOLVE_NO_MAGICLINKS: Final = 0x02
 RESOLVE_NO_SYMLINKS: Final = 0x04
 RESOLVE_BENEATH: Final = 0x08
 
+RENAME_NOREPLACE: Final = 1
+
+PR_SET_PDEATHSIG: Final = 1
 PR_SET_DUMPABLE: Final = 4
 PR_SET_NAME: Final = 15
 PR_CAPBSET_DROP: Final = 24
@@ -60,8 +63,8 @@ _COMMON: Final = {
     "landlock_restrict_self": 446,
 }
 _OF_MACHINE: Final[Mapping[str, Mapping[str, int]]] = {
-    "x86_64": {"pivot_root": 155, "seccomp": 317},
-    "aarch64": {"pivot_root": 41, "seccomp": 277},
+    "x86_64": {"pivot_root": 155, "renameat2": 316, "seccomp": 317},
+    "aarch64": {"pivot_root": 41, "renameat2": 276, "seccomp": 277},
 }
 _NUMBERS: Final = {**_COMMON, **_OF_MACHINE.get(os.uname().machine, {})}
 

@@ -29,7 +29,12 @@ _IOCTL: Final = 1 << 15
 _FIRST_ABI: Final = (1 << 13) - 1
 _OF_FILES: Final = _EXECUTE | _WRITE_FILE | _READ_FILE | _TRUNCATE | _IOCTL
 _READ: Final = _EXECUTE | _READ_FILE | _READ_DIR
+READ: Final = _READ_FILE | _READ_DIR
+"""The right to read files and list directories, and not to execute them."""
+EXECUTE: Final = _EXECUTE
+WRITE_FILE: Final = _WRITE_FILE
 _NEVER: Final = _MAKE_CHARACTER | _MAKE_BLOCK
+NEVER: Final = _NEVER
 
 _BIND_TCP: Final = 1
 _CONNECT_TCP: Final = 2
@@ -122,7 +127,9 @@ def confine(plan: CellPlan, attempt: Callable[[Wall, Callable[[], None]], bool],
     """Put up the walls of Landlock that the plan wants and the kernel has. Raises OSError."""
     walls = {wall for wall in ABI if wall in plan.walls and attempt(wall, partial(_need, wall))}
     if Wall.LANDLOCK in walls:
-        attempt(Wall.LANDLOCK, lambda: _restrict(plan, ruleset(walls), own_tree=own_tree))
+        wanted = ruleset(walls)
+        paths = rules(plan, wanted.files, own_tree=own_tree)
+        attempt(Wall.LANDLOCK, lambda: restrict(wanted, paths, plan.ports))
 
 
 def _need(wall: Wall) -> None:
@@ -131,14 +138,15 @@ def _need(wall: Wall) -> None:
         raise OSError(95, f"this kernel has Landlock's ABI {found}, and {wall} needs {ABI[wall]}")
 
 
-def _restrict(plan: CellPlan, wanted: Ruleset, *, own_tree: bool) -> None:
+def restrict(wanted: Ruleset, paths: Iterable[tuple[str, int]], ports: Iterable[int] = ()) -> None:
+    """Refuse these rights to this process for ever, but for each path's rights and these ports. Raises OSError."""
     attributes = (ctypes.c_uint64 * 3)(wanted.files, wanted.network, wanted.scopes)
     # A kernel takes a longer structure than its own only if the rest is zero.
     descriptor = kernel.syscall("landlock_create_ruleset", attributes, ctypes.sizeof(attributes), 0)
-    for path, rights in rules(plan, wanted.files, own_tree=own_tree):
-        _allow_path(descriptor, path, rights)
+    for path, rights in paths:
+        _allow_path(descriptor, path, rights & wanted.files)
     if wanted.network:
-        _allow_ports(descriptor, plan.ports)
+        _allow_ports(descriptor, ports)
     kernel.no_new_privileges()
     kernel.syscall("landlock_restrict_self", descriptor, 0)
     os.close(descriptor)

@@ -1,0 +1,53 @@
+"""Open and close the tool door's parts."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import structlog
+
+from epad.confinement.zygote import Zygote
+from epad.ledger.errors import LedgerError
+from epad.tools.call import ToolCalls
+from epad.tools.catalogue import CatalogueError, load
+from epad.tools.workers import Workers
+
+
+@dataclass(frozen=True, slots=True)
+class Tooling:
+    """The calls of tools, and the zygote that makes the cells of their workers."""
+
+    calls: ToolCalls
+    workers: Workers
+    zygote: Zygote
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """Return the processes of ours that tools need."""
+        return self.workers.pids | (frozenset() if self.zygote.pid is None else {self.zygote.pid})
+
+    async def start(self) -> None:
+        """Load the definitions; without them there are no tools, and the log says why."""
+        log = structlog.get_logger("epad.tools")
+        try:
+            self.calls.use(await load())
+            unknown = await self.calls.unknown_since_crash()
+        except (CatalogueError, LedgerError) as error:
+            log.error("tools.not_loaded", error=str(error))
+            return
+        for opened in unknown:
+            log.warning(
+                "tool.end_unknown",
+                turn=opened.turn,
+                subsystem=opened.subsystem,
+                tool=opened.tool,
+                risk=opened.risk,
+            )
+        log.info(
+            "tools.loaded", tools=len(self.calls.catalogue.definitions), sha256=self.calls.catalogue.sha256
+        )
+
+    async def close(self) -> None:
+        """End each call under way, the workers, and the zygote."""
+        await self.calls.close()
+        await self.zygote.close()

@@ -1,0 +1,68 @@
+"""Make the tool door's parts: calls, sessions, workers in cells. It starts nothing before the first call."""
+
+from __future__ import annotations
+
+import os
+
+import structlog
+
+from epad.confinement.planning import MachinePlanner
+from epad.confinement.policies import Policies
+from epad.confinement.zygote import Zygote
+from epad.daemon.joints import Joints
+from epad.daemon.parts import Given
+from epad.daemon.tooling import Tooling
+from epad.gate.tiers import Tier, tier_of
+from epad.gate.tool_profile import Profile
+from epad.gateway.access import Access
+from epad.supervisor.identity import ProcessTable
+from epad.tools.call import CallContext, ToolCalls
+from epad.tools.rates import CallRates
+from epad.tools.sessions import Sessions
+from epad.tools.worker_cell import CellStarter
+from epad.tools.workers import Workers
+from statemachine.rung import Rung
+
+_NO_PROFILE = Profile(())
+
+
+def make_tools(given: Given, joints: Joints, access: Access) -> Tooling:
+    """Make the calls of tools, and what they need."""
+    zygote = Zygote()
+    planner = MachinePlanner(zygote, lambda name: joints.config.subsystems[name].user, tuple)
+    starter = CellStarter(lambda: joints.config, Policies(given.directories, os.environ), planner, zygote)
+    log = structlog.get_logger("epad.tools")
+    workers = Workers(starter, log)
+    processes = ProcessTable(given.boot_id)
+
+    def process(subsystem: str) -> str:
+        pid = next((one.pid for one in joints.snapshots() if one.name == subsystem), None)
+        identity = None if pid is None else processes.identity(pid)
+        return "" if identity is None else str(identity)
+
+    def tier(subsystem: str) -> Tier:
+        spec = joints.config.subsystems[subsystem]
+        return tier_of(spec.tier, has_workspace=bool(starter.workspace(subsystem)))
+
+    def profile(subsystem: str) -> Profile:
+        spec = joints.config.subsystems.get(subsystem)
+        return _NO_PROFILE if spec is None else Profile(spec.tools)
+
+    def limit(subsystem: str) -> int:
+        spec = joints.config.subsystems.get(subsystem)
+        own = None if spec is None else spec.tool_calls_per_minute
+        return joints.config.tools.calls_per_minute if own is None else own
+
+    context = CallContext(
+        ledger=given.stores.ledger,
+        workers=workers,
+        sessions=Sessions(process, tier, f"{given.boot_id}/{given.stores.ledger.epoch}"),
+        rates=CallRates(limit, given.clock),
+        access=access,
+        phase=joints.phase,
+        profile=profile,
+        held=lambda _name, _category: Rung.OPEN,
+        clock=given.clock,
+        log=log,
+    )
+    return Tooling(ToolCalls(context), workers, zygote)

@@ -1,0 +1,348 @@
+"""Call tools: each call is a turn, decided by the gate, recorded before it begins, and recorded at its end.
+
+The order is: the rate; the gate; a refusal's record, or the durable record that the call begins; the worker; the bound
+of its output; the record of its end. A call that may change anything is answered after that record is on the disk, a
+reading one before.
+
+| a crash comes | the ledger has | the next daemon |
+|---|---|---|
+| before the opening is on the disk | nothing, and nothing was done | |
+| between opening and end | an opening without an end: if anything was done is unknown | tells of it, never repeats it |
+| after the end | both | |
+
+| a cancellation of the caller comes | then |
+|---|---|
+| while a refusal is written | the refusal is written all the same |
+| while the opening is written | no worker is asked; the end says cancelled |
+| while the worker has the call | its process is killed; the end says cancelled, with the effects so far |
+
+So each call is a task of its own, which its caller waits for and nobody else cancels; `close` waits for all of them.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final, Protocol
+
+import msgspec
+from structlog.typing import FilteringBoundLogger
+
+from epad import EpadError
+from epad.gate.tool_profile import Profile, narrowed
+from epad.gate.tool_risk import ToolRisk
+from epad.gate.tool_table import Consent, Decision, column_of, decide
+from epad.gateway.access import Access
+from epad.ledger.entry import CloseTool, NoteSession, OpenTool, TurnNames
+from epad.ledger.errors import LedgerError
+from epad.ledger.record import ToolOpened, ToolOutcome
+from epad.tools import answers
+from epad.tools.answers import End
+from epad.tools.catalogue import Catalogue
+from epad.tools.protocol import Caller, Definition, ToolAnswer
+from epad.tools.rates import CallRates
+from epad.tools.running import Running
+from epad.tools.sessions import Session, Sessions
+from epad.tools.worker import GRACE_SECONDS, Worker, WorkerLostError
+from epad.tools.workers import Workers
+from statemachine.clock import Clock
+from statemachine.phase import Phase
+from statemachine.rung import Rung
+
+OUTPUT_BYTES: Final = 64 << 10
+_READS: Final = frozenset({ToolRisk.PURE, ToolRisk.READS_WORKSPACE, ToolRisk.READS_HOST})
+
+
+class ToolLedger(Protocol):
+    """The part of the ledger that tools are recorded in."""
+
+    def open_tool(self, tool: OpenTool) -> asyncio.Future[int]: ...
+
+    def close_tool(self, tool: CloseTool) -> asyncio.Future[int]: ...
+
+    def note_session(self, session: NoteSession) -> asyncio.Future[int]: ...
+
+    async def unclosed_tools(self) -> list[ToolOpened]: ...
+
+    @property
+    def epoch(self) -> int: ...
+
+
+@dataclass(frozen=True, slots=True)
+class CallContext:
+    """Gives calls their parts. `profile` returns a subsystem's profile, `held` the hold on a tool and its category."""
+
+    ledger: ToolLedger
+    workers: Workers
+    sessions: Sessions
+    rates: CallRates
+    access: Access
+    phase: Callable[[], Phase]
+    profile: Callable[[str], Profile]
+    held: Callable[[str, str], Rung]
+    clock: Clock
+    log: FilteringBoundLogger
+
+
+@dataclass(frozen=True, slots=True)
+class _Turn:
+    """Holds the facts of one call that both of its records have."""
+
+    turn: str
+    session: Session
+    definition: Definition
+    risk: ToolRisk
+    decision: Decision
+    arguments: Mapping[str, object]
+    key: str | None
+    parent: str
+
+
+class ToolCalls:
+    """Implements `epad.tools.protocol.Tools`."""
+
+    def __init__(self, context: CallContext, catalogue: Catalogue | None = None) -> None:
+        self._context = context
+        self._catalogue = catalogue or Catalogue()
+        self._lists: dict[tuple[str, ...] | None, tuple[Definition, ...]] = {}
+        self._name = TurnNames()
+        self._tasks: set[asyncio.Task[ToolAnswer]] = set()
+        self._running: set[Running] = set()
+        self._closing: set[asyncio.Future[int]] = set()
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Return the definitions of all tools."""
+        return self._catalogue
+
+    def use(self, catalogue: Catalogue) -> None:
+        """Serve these definitions from now on."""
+        self._catalogue = catalogue
+        self._lists.clear()
+
+    def caller(self, subsystem: str) -> Caller:
+        """Return the caller that a subsystem is at present: its session and its tier."""
+        session = self._context.sessions.of(subsystem)
+        return Caller(subsystem, session.name, session.tier)
+
+    def definitions(self, caller: Caller) -> Sequence[Definition]:
+        """Return the caller's tools, sorted by name: its profile alone decides."""
+        profile = self._context.profile(caller.subsystem)
+        patterns = None if profile.patterns is None else tuple(profile.patterns)
+        if patterns not in self._lists:
+            every = self._catalogue.definitions.values()
+            self._lists[patterns] = tuple(one for one in every if profile.has(one.name, one.category))
+        return self._lists[patterns]
+
+    async def unknown_since_crash(self) -> list[ToolOpened]:
+        """Return the calls that the run before this one began and never ended. Raises LedgerError."""
+        before = self._context.ledger.epoch - 1
+        return [opened for opened in await self._context.ledger.unclosed_tools() if opened.epoch == before]
+
+    async def call(
+        self, caller: Caller, name: str, arguments: Mapping[str, object], *, key: str | None, parent: str = ""
+    ) -> ToolAnswer:
+        """Call a tool through the gate, and record it; a cancelled call ends its worker's process."""
+        definition = self._catalogue.definitions.get(name)
+        if definition is None:
+            return _refused("", f"there is no tool {name!r}", "see the list of tools", "unknown_tool")
+        context = self._context
+        session = context.sessions.of(caller.subsystem)
+        if session.name != caller.session:
+            return _refused("", "the session has ended: its process was started anew", "", "session_ended")
+        wait = context.rates.take(caller.subsystem)
+        if wait:
+            why = f"{caller.subsystem} has made as many tool calls this minute as its limit allows"
+            return _refused("", why, f"call again in {max(1, round(wait))} s", "tool_calls_per_minute")
+        risk = self._catalogue.risks[name]
+        decision = self._decide(session, definition, risk)
+        turn_name = self._name(context.clock.monotonic())
+        turn = _Turn(turn_name, session, definition, risk, decision, arguments, key, parent)
+        if not decision.allowed:
+            return await self._refuse(turn)
+        return await self._carry_out(turn)
+
+    async def close(self) -> None:
+        """Stop each call under way, wait for its record, and end the workers."""
+        for running in list(self._running):
+            running.stop(ToolOutcome.CANCELLED, "the daemon is stopping")
+        if self._tasks:
+            await asyncio.wait(self._tasks)
+        while self._closing:
+            await asyncio.wait(self._closing)
+        await self._context.workers.close()
+
+    def _decide(self, session: Session, definition: Definition, risk: ToolRisk) -> Decision:
+        context = self._context
+        name, category = definition.name, definition.category
+        shut = context.access.check(session.subsystem)
+        own = context.access.held(session.subsystem).rung
+        if shut is not None:
+            label = own.label if own is not Rung.OPEN else Rung.BLOCK.label
+            return Decision(False, False, f"hold/{label}", shut.message)
+        hold = max(own, context.held(name, category))
+        phase = column_of(context.phase(), is_cut=own is not Rung.OPEN)
+        decision = decide(session.tier, risk, phase, hold, session.taint, Consent.NONE)
+        return narrowed(decision, context.profile(session.subsystem), name, category)
+
+    async def _refuse(self, turn: _Turn) -> ToolAnswer:
+        """Record a refusal, and return it."""
+        decision = turn.decision
+        code = answers.refusal_code(decision)
+        self._context.log.info(
+            "tool.refused", subsystem=turn.session.subsystem, tool=turn.definition.name, row=decision.row,
+            turn=turn.turn,
+        )  # fmt: skip
+        entry = _closing_of(turn, End(ToolOutcome.REFUSED, {}, code))
+        try:
+            await asyncio.shield(self._close(entry))
+        except LedgerError:
+            return _refused("", decision.sentence, answers.HINTS[code], code)
+        return _refused(turn.turn, decision.sentence, answers.HINTS[code], code)
+
+    async def _carry_out(self, turn: _Turn) -> ToolAnswer:
+        running = Running()
+        self._running.add(running)
+        task = asyncio.create_task(self._run(turn, running), name=f"tool-{turn.turn}")
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            running.stop(ToolOutcome.CANCELLED, "its caller has gone")
+            raise
+
+    async def _run(self, turn: _Turn, running: Running) -> ToolAnswer:
+        """Open, have the worker do it, and close."""
+        subsystem, access = turn.session.subsystem, self._context.access
+        access.enter(subsystem, running)
+        try:
+            try:
+                await self._open(turn)
+            except LedgerError as error:
+                self._context.log.error(
+                    "tool.not_opened", turn=turn.turn, subsystem=subsystem, error=str(error)
+                )
+                why = "the ledger takes no record now, so nothing was done"
+                return _refused("", why, "call again later", "ledger_unavailable")
+            end = await self._worked(turn, running)
+            turn.session.read(turn.risk)
+            closing = self._close(_closing_of(turn, end))
+            if turn.risk not in _READS:
+                with suppress(
+                    LedgerError
+                ):  # `_keep` tells of it; the tool has done its work, which the agent must know
+                    await closing
+            return end.answer(turn.turn)
+        finally:
+            access.leave(subsystem, running)
+            self._running.discard(running)
+
+    async def _open(self, turn: _Turn) -> None:
+        """Record that the call begins, behind the beginning of its session. Raises LedgerError."""
+        session, ledger = turn.session, self._context.ledger
+        if not session.noted:
+            session.noted = True
+            note = NoteSession(session.name, session.subsystem, True, session.tier, by="configuration")
+            self._keep(ledger.note_session(note), turn.turn, session.subsystem)
+        try:
+            await ledger.open_tool(_opening_of(turn))
+        except LedgerError:
+            session.noted = False
+            raise
+
+    async def _worked(self, turn: _Turn, running: Running) -> End:
+        """Have a worker do it; return the end, whatever it is."""
+        if running.stopped is not None:
+            return answers.stopped(running)
+        subsystem, category = turn.session.subsystem, turn.definition.category
+        try:
+            worker = await self._context.workers.lend(subsystem, category)
+        except (EpadError, OSError) as error:
+            self._context.log.error(
+                "tools.no_worker", subsystem=subsystem, category=category, error=str(error)
+            )
+            return answers.failed(
+                f"no worker of {category} could be started: {error}", "epactl doctor", "no_worker"
+            )
+        try:
+            return await self._asked(turn, running, worker)
+        finally:
+            self._context.workers.give_back(subsystem, category, worker)
+
+    async def _asked(self, turn: _Turn, running: Running, worker: Worker) -> End:
+        if running.stopped is not None:  # while the worker was started
+            return answers.stopped(running)
+        definition = turn.definition
+        try:
+            asked = worker.ask(definition.name, turn.arguments, definition.timeout, OUTPUT_BYTES)
+            running.began(worker, asked)
+            answer = await asyncio.wait_for(asyncio.shield(asked.answer), definition.timeout + GRACE_SECONDS)
+        except TimeoutError:
+            worker.kill()
+            why = f"the worker gave no answer within {definition.timeout + GRACE_SECONDS:g} s"
+            return answers.failed(why, "ask for less", "timeout", ToolOutcome.TIMED_OUT)
+        except WorkerLostError as error:
+            return answers.failed(
+                f"{error}; whether anything was done is unknown", "look before you call again", "worker_lost"
+            )
+        return answers.end_of(answer, running)
+
+    def _close(self, entry: CloseTool) -> asyncio.Future[int]:
+        """Have the end of a turn recorded; one that cannot be written stays unknown, and is told."""
+        closing = self._context.ledger.close_tool(entry)
+        self._keep(closing, entry.turn, entry.subsystem)
+        return closing
+
+    def _keep(self, written: asyncio.Future[int], turn: str, subsystem: str) -> None:
+        def done(future: asyncio.Future[int]) -> None:
+            self._closing.discard(future)
+            error = None if future.cancelled() else future.exception()
+            if error is not None:
+                self._context.log.error("tool.not_closed", turn=turn, subsystem=subsystem, error=str(error))
+
+        self._closing.add(written)
+        written.add_done_callback(done)
+
+
+def _opening_of(turn: _Turn) -> OpenTool:
+    session = turn.session
+    return OpenTool(
+        turn=turn.turn,
+        subsystem=session.subsystem,
+        tool=turn.definition.name,
+        session=session.name,
+        tier=session.tier,
+        risk=turn.risk,
+        taint=session.taint,
+        row=turn.decision.row,
+        definition_sha256=bytes.fromhex(turn.definition.sha256),
+        arguments_sha256=sha256(msgspec.json.encode(turn.arguments, order="sorted")).digest(),
+        parent=turn.parent,
+        idempotency_key=turn.key,
+    )
+
+
+def _closing_of(turn: _Turn, end: End) -> CloseTool:
+    result = b"" if end.outcome is ToolOutcome.REFUSED else msgspec.json.encode(end.content)
+    return CloseTool(
+        turn=turn.turn,
+        subsystem=turn.session.subsystem,
+        tool=turn.definition.name,
+        session=turn.session.name,
+        outcome=end.outcome,
+        row=turn.decision.row,
+        reason=end.code or answers.CODES.get(end.outcome, ""),
+        result_sha256=sha256(result).digest() if result else b"",
+        result_bytes=len(result),
+        effects=end.effects,
+        cpu_ms=end.cpu_ms,
+        wall_ms=end.wall_ms,
+    )
+
+
+def _refused(turn: str, why: str, hint: str, code: str) -> ToolAnswer:
+    return ToolAnswer(turn, is_error=True, content=answers.error(why, hint), reason_code=code)

@@ -1,0 +1,34 @@
+"""Limit the calls of tools a minute, by subsystem: counted before anything is awaited, so no two share one place."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from typing import Final
+
+from statemachine.clock import Clock
+
+WINDOW_SECONDS: Final = 60.0
+
+
+class CallRates:
+    """Counts calls in a sliding minute. `limit` returns a subsystem's limit; 0 is none."""
+
+    def __init__(self, limit: Callable[[str], int], clock: Clock) -> None:
+        self._limit = limit
+        self._clock = clock
+        self._calls: dict[str, deque[float]] = {}
+
+    def take(self, subsystem: str) -> float:
+        """Count one call: 0 if it fits, else the seconds until the next one does, and nothing is counted."""
+        limit = self._limit(subsystem)
+        if not limit:
+            return 0.0
+        now = self._clock.monotonic()
+        calls = self._calls.setdefault(subsystem, deque())
+        while calls and calls[0] <= now - WINDOW_SECONDS:
+            calls.popleft()
+        if len(calls) >= limit:
+            return calls[len(calls) - limit] + WINDOW_SECONDS - now
+        calls.append(now)
+        return 0.0

@@ -1,0 +1,170 @@
+"""Speak with one worker of tools: requests out, answers in the order in which calls end.
+
+A frame is four bytes of length, big-endian, and so many bytes of JSON; `runners/tools/worker.py` is the other end.
+
+| a call | ends by |
+|---|---|
+| asked | its answer; the end of the worker, for which all of its calls fail |
+| cancelled by its caller | a request to kill its process, and then its answer, which says `cancelled` |
+| out of time | the worker kills its process and answers; without an answer GRACE_SECONDS later the worker is killed |
+
+A crash of the daemon ends the worker, whose input ends with it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+import signal
+import struct
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+from msgspec import Struct
+
+from epad import EpadError
+
+GRACE_SECONDS: Final = 5.0
+"""How much longer than its timeout a call is waited for."""
+MOST_FRAME_BYTES: Final = 16 << 20
+_HEADER: Final = struct.Struct(">I")
+
+
+class WorkerLostError(EpadError):
+    """The worker has ended, or says what no worker says; whether a call did anything is unknown."""
+
+
+class WorkerAnswer(Struct, frozen=True):
+    """Holds the answer to one call: a result, or an error and how the call ended."""
+
+    id: int | None
+    result: dict[str, Any] | None = None
+    error: str = ""
+    hint: str = ""
+    ended: str = ""
+    cpu_ms: float = 0.0
+    wall_ms: float = 0.0
+    effects: tuple[tuple[str, str | None, str | None], ...] = ()
+
+
+_decode = msgspec.json.Decoder(WorkerAnswer).decode
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A call that a worker has: its number there, and its answer to come. The future raises WorkerLostError."""
+
+    number: int
+    answer: asyncio.Future[WorkerAnswer]
+
+
+class Worker:
+    """One worker process, by the socket to it. `pid` is its first process; `ended` is called once, at its end."""
+
+    def __init__(
+        self,
+        pid: int,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        ended: Callable[[], None] = lambda: None,
+    ) -> None:
+        self.pid = pid
+        self._process = os.pidfd_open(pid)
+        self._reader = reader
+        self._writer = writer
+        self._ended = ended
+        self._waiting: dict[int, asyncio.Future[WorkerAnswer]] = {}
+        self._number = 0
+        self._is_lost = False
+        self._life = asyncio.create_task(self._live(), name=f"tools-worker-{pid}")
+
+    @property
+    def busy(self) -> bool:
+        """Tell if a call waits for its answer."""
+        return bool(self._waiting)
+
+    @property
+    def is_lost(self) -> bool:
+        """Tell if this worker takes no call any more."""
+        return self._is_lost
+
+    def ask(self, tool: str, arguments: Mapping[str, object], timeout: float, output_bytes: int) -> Asked:
+        """Have a tool called. Raises WorkerLostError where the worker has ended."""
+        self._number += 1
+        number = self._number
+        request = {"id": number, "tool": tool, "arguments": arguments, "timeout": timeout}
+        self._send({**request, "output_bytes": output_bytes})
+        future: asyncio.Future[WorkerAnswer] = asyncio.get_running_loop().create_future()
+        self._waiting[number] = future
+        return Asked(number, future)
+
+    def cancel(self, asked: Asked) -> None:
+        """Kill the process of a call. It is answered still, once, with its effects so far."""
+        if not asked.answer.done():
+            with suppress(WorkerLostError):
+                self._send({"cancel": asked.number})
+
+    def kill(self) -> None:
+        """Kill the worker and, with it, each process that it has forked."""
+        if self._process >= 0:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._process, signal.SIGKILL)
+        self._lose("it was killed")
+
+    async def close(self) -> None:
+        """End the worker: its input ends, and it kills its calls. It is killed where it takes too long."""
+        self._lose("it was ended")
+        self._writer.close()
+        try:
+            await asyncio.wait_for(asyncio.shield(self._life), GRACE_SECONDS)
+        except TimeoutError:
+            self.kill()
+            await self._life
+
+    def _send(self, message: Mapping[str, object]) -> None:
+        if self._is_lost:
+            raise WorkerLostError("the worker has ended")
+        body = msgspec.json.encode(message)
+        if len(body) > MOST_FRAME_BYTES:
+            raise WorkerLostError(f"a request of {len(body)} bytes is over the limit of {MOST_FRAME_BYTES}")
+        self._writer.write(_HEADER.pack(len(body)) + body)
+
+    async def _live(self) -> None:
+        """Read answers until there are no more; then let the process end, and reap it."""
+        with suppress(asyncio.IncompleteReadError, OSError, msgspec.MsgspecError):
+            while True:
+                (size,) = _HEADER.unpack(await self._reader.readexactly(_HEADER.size))
+                if size > MOST_FRAME_BYTES:
+                    break
+                answer = _decode(await self._reader.readexactly(size))
+                future = self._waiting.pop(answer.id, None) if answer.id is not None else None
+                if future is not None and not future.done():
+                    future.set_result(answer)
+        self._lose("it has ended")
+        self._writer.close()
+        await asyncio.to_thread(_reap, self.pid, self._process)
+        os.close(self._process)
+        self._process = -1
+
+    def _lose(self, why: str) -> None:
+        if self._is_lost:
+            return
+        self._is_lost = True
+        waiting, self._waiting = self._waiting, {}
+        for future in waiting.values():
+            if not future.done():
+                future.set_exception(WorkerLostError(f"the worker ended during the call: {why}"))
+        self._ended()
+
+
+def _reap(pid: int, process: int) -> None:
+    """Wait for the end of a child, and kill it where it takes longer than GRACE_SECONDS."""
+    if not select.select([process], [], [], GRACE_SECONDS)[0]:
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(process, signal.SIGKILL)
+    with suppress(ChildProcessError):
+        os.waitpid(pid, 0)

@@ -1,0 +1,139 @@
+"""Keep the workers of tools: one for each subsystem and category, started at its first call, ended when idle."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from structlog.typing import FilteringBoundLogger
+
+from epad.tools.worker import Worker, WorkerLostError
+from epad.tools.worker_cell import Started
+
+IDLE_SECONDS: Final = 300.0
+MOST_WORKERS: Final = 64
+"""Interpreters of 20 MiB each; the idle one that was used least recently makes room."""
+
+Key = tuple[str, str]
+"""A subsystem and a category."""
+
+
+class Starter(Protocol):
+    """Starts workers; `epad/tools/worker_cell.py` does it in cells."""
+
+    async def start(self, subsystem: str, category: str, ended: Callable[[], None]) -> Started:
+        """Start a worker. Raises EpadError."""
+        ...
+
+    def workspace(self, subsystem: str) -> str:
+        """Return the directory that a subsystem's tools work in; empty where it has none."""
+        ...
+
+
+@dataclass(slots=True)
+class _Kept:
+    """Holds a worker, the calls that use it, and the timer that ends it once none does."""
+
+    worker: Worker
+    users: int = 0
+    timer: asyncio.TimerHandle | None = None
+
+
+class Workers:
+    """Starts, keeps and ends workers."""
+
+    def __init__(
+        self, starter: Starter, log: FilteringBoundLogger, idle_seconds: float = IDLE_SECONDS
+    ) -> None:
+        self._starter = starter
+        self._log = log
+        self._idle_seconds = idle_seconds
+        self._kept: dict[Key, _Kept] = {}
+        self._starting: dict[Key, asyncio.Lock] = {}
+        self._ending: set[asyncio.Task[None]] = set()
+        self._closed = False
+        self.missing: dict[str, tuple[str, ...]] = {}
+        """The walls that the newest worker of each subsystem has to do without."""
+
+    @property
+    def pids(self) -> frozenset[int]:
+        """Return the processes of all workers."""
+        return frozenset(kept.worker.pid for kept in self._kept.values())
+
+    async def lend(self, subsystem: str, category: str) -> Worker:
+        """Return a worker for one call, which `give_back` ends. Raises EpadError where none can be started."""
+        key = subsystem, category
+        async with self._starting.setdefault(key, asyncio.Lock()):
+            kept = self._kept.get(key)
+            if kept is None or kept.worker.is_lost:
+                kept = await self._start(key)
+            kept.users += 1
+            if kept.timer is not None:
+                kept.timer.cancel()
+                kept.timer = None
+            return kept.worker
+
+    def give_back(self, subsystem: str, category: str, worker: Worker) -> None:
+        """End one use of a worker; an idle one is ended after a while."""
+        kept = self._kept.get((subsystem, category))
+        if kept is None or kept.worker is not worker:
+            return
+        kept.users -= 1
+        if not kept.users and not self._closed:
+            loop = asyncio.get_running_loop()
+            kept.timer = loop.call_later(self._idle_seconds, self._end, (subsystem, category), worker)
+
+    def kill(self, subsystem: str) -> None:
+        """Kill the workers of a subsystem, and each call in them."""
+        for (name, _), kept in list(self._kept.items()):
+            if name == subsystem:
+                kept.worker.kill()
+
+    async def close(self) -> None:
+        """End all workers, and wait for their processes."""
+        self._closed = True
+        for key, kept in list(self._kept.items()):
+            if kept.timer is not None:
+                kept.timer.cancel()
+            self._end(key, kept.worker)
+        while self._ending:
+            await asyncio.wait(self._ending)
+
+    async def _start(self, key: Key) -> _Kept:
+        if self._closed:
+            raise WorkerLostError("the daemon is stopping")
+        subsystem, category = key
+        self._make_room()
+        started = await self._starter.start(subsystem, category, lambda: self._forget(key))
+        self.missing[subsystem] = started.missing
+        self._log.info(
+            "tools.worker_started", subsystem=subsystem, category=category, pid=started.worker.pid,
+            missing=list(started.missing),
+        )  # fmt: skip
+        kept = self._kept[key] = _Kept(started.worker)
+        return kept
+
+    def _make_room(self) -> None:
+        if len(self._kept) < MOST_WORKERS:
+            return
+        idle = next((key for key, kept in self._kept.items() if not kept.users), None)
+        if idle is None:
+            raise WorkerLostError(f"{MOST_WORKERS} workers are all busy")
+        self._end(idle, self._kept[idle].worker)
+
+    def _forget(self, key: Key) -> None:
+        kept = self._kept.get(key)
+        if kept is not None and kept.worker.is_lost:
+            del self._kept[key]
+            if kept.timer is not None:
+                kept.timer.cancel()
+
+    def _end(self, key: Key, worker: Worker) -> None:
+        kept = self._kept.get(key)
+        if kept is not None and kept.worker is worker:
+            del self._kept[key]
+        ending = asyncio.create_task(worker.close())
+        self._ending.add(ending)
+        ending.add_done_callback(self._ending.discard)

@@ -1,0 +1,48 @@
+"""Find the tools of each category, and print their definitions."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any, Final
+
+from runners.tools.signature import ToolFunction, ToolMeta
+
+CATEGORIES: Final = ("data", "files", "git", "search", "text")
+PROGRAMS: Final[dict[str, str]] = {"git": "git"}
+"""The program that a category's tools run."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """Joins a tool's metadata, its function and its category."""
+
+    category: str
+    meta: ToolMeta
+    call: ToolFunction
+
+
+def load(categories: Iterable[str]) -> dict[str, Tool]:
+    """Import categories and return their tools by name. Raises ValueError for an unknown category."""
+    tools: dict[str, Tool] = {}
+    for category in categories:
+        if category not in CATEGORIES:
+            raise ValueError(f"there is no category {category!r}; there are {', '.join(CATEGORIES)}")
+        module = importlib.import_module(f"runners.tools.{category}")
+        tools |= {entry.name: Tool(category, entry, function_of(module, entry)) for entry in module.TOOLS}
+    return tools
+
+
+def function_of(module: ModuleType, entry: ToolMeta) -> ToolFunction:
+    """Return the function of a tool. Raises ValueError where its module has none of that name."""
+    function: ToolFunction | None = getattr(module, entry.name, None)
+    if function is None or getattr(function, "__name__", "") != entry.name:
+        raise ValueError(f"{module.__name__} lists {entry.name!r} and has no tool of that name")
+    return function
+
+
+def definitions(categories: Iterable[str] = CATEGORIES) -> list[dict[str, Any]]:
+    """Return the definitions of all tools, sorted by name."""
+    return [tool.meta.definition(tool.category) for _, tool in sorted(load(categories).items())]
