@@ -12,14 +12,15 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import ContextVar
 from dataclasses import dataclass, field
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar
 
 import msgspec
 
 Risk = Literal["P", "R1", "R2", "W0", "M1", "W1", "N1", "W2", "N2", "X1", "X2", "V1"]
 DESCRIPTION_BYTES: Final = 200
 
-PathArg = Annotated[str, msgspec.Meta(min_length=1, max_length=4096)]
+PathArg = str
+"""A path below the workspace; `beneath.py` checks it. Without bounds in the schema, which would be there 60 times."""
 ToolFunction = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
 ArgsT = TypeVar("ArgsT", bound=msgspec.Struct)
 ResultT = TypeVar("ResultT", bound=msgspec.Struct)
@@ -159,6 +160,10 @@ def _inline(value: Any, components: Mapping[str, Any], within: tuple[str, ...]) 
         )
     drop = {"title", "description"} if value.get("type") == "object" and "title" in value else {"title"}
     kept = {key: _inline(item, components, within) for key, item in value.items() if key not in drop}
+    if isinstance(choices := kept.get("anyOf"), list) and kept.get("default", ...) is None:
+        # An argument that may be left out: null, which is the same, would only be noise.
+        given = [choice for choice in choices if choice != {"type": "null"}]
+        kept = given[0] if len(given) == 1 else {"anyOf": given}
     if not kept.get("required", True):
         del kept["required"]
     return kept

@@ -1,0 +1,182 @@
+"""Tools under the installed daemon: calls through gate, ledger and cell, a hold, and the daemon's death."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import socket
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from installed import QUICK, Installation, installation
+
+from epad.ledger.export import records_from
+from epad.ledger.record import Session, ToolClosed, ToolOpened
+from epad.ledger.rows import open_reader
+
+
+class Connection(http.client.HTTPConnection):
+    """HTTP over the agent's own Unix socket."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=60)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(60)
+        self.sock.connect(str(self._path))
+
+
+class Agent:
+    """The tool door, as one agent uses it."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def ask(self, method: str, path: str, body: object = None) -> bytes:
+        connection = Connection(self._path)
+        with contextlib.closing(connection):
+            headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+            connection.request(method, path, None if body is None else json.dumps(body), headers)
+            return connection.getresponse().read()
+
+    def call(self, tool: str, **arguments: object) -> dict[str, Any]:
+        answer: dict[str, Any] = json.loads(
+            self.ask("POST", "/tools/call", {"name": tool, "arguments": arguments})
+        )
+        return answer
+
+    def mcp(self, tool: str, **arguments: object) -> dict[str, Any]:
+        params = {"name": tool, "arguments": arguments}
+        message = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}
+        answer: dict[str, Any] = json.loads(self.ask("POST", "/mcp", message))
+        return answer
+
+
+@contextlib.contextmanager
+def scene(workspace: Path, rest: str = "") -> Iterator[tuple[Installation, Agent]]:
+    """A daemon with tools, and an agent that works in this directory."""
+    door = workspace.parent / "door"
+    table = (
+        '[containment]\noperator = "block"\n[tools]\nenabled = true\n[subsystems.agent]\n'
+        f'command = ["sleep", "600"]\nworking_directory = "{workspace}"\nlisten = "unix:{door}"\n{rest}'
+    )
+    with installation(QUICK + table) as house:
+        house.start()
+        yield house, Agent(door)
+        assert house.stop() == 0
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A directory with a file, and one beside it that is nobody's business."""
+    made = tmp_path / "work"
+    made.mkdir()
+    (made / "a.txt").write_text("hello\n")
+    (tmp_path / "secret.txt").write_text("secret")
+    return made
+
+
+def records(house: Installation) -> list[Any]:
+    with contextlib.closing(open_reader(house.state / "ledger.db")) as connection:
+        shown = [each.record for each in records_from(connection, 1)]
+    return [record for record in shown if isinstance(record, ToolOpened | ToolClosed | Session)]
+
+
+def test_an_agents_calls_are_done_in_its_workspace_and_recorded(workspace: Path) -> None:
+    """Reading and writing work; what leads outside or is above its tier is refused; all of it is on the ledger."""
+    with scene(workspace) as (house, agent):
+        before = agent.ask("GET", "/tools")
+        assert agent.call("file_read", path="a.txt")["content"]["text"] == "hello\n"
+        assert agent.mcp("file_read", path="a.txt")["result"]["structuredContent"]["text"] == "hello\n"
+        assert not agent.call("file_write", path="b.txt", content="new")["is_error"]
+        outside = [
+            agent.call("file_read", path=path)
+            for path in ("../secret.txt", str(workspace.parent / "secret.txt"))
+        ]
+        deleted = agent.call("file_delete", path="a.txt")
+        assert agent.ask("GET", "/tools") == before
+        house.wait(lambda: len(records(house)) == 12, "every end to be recorded")
+
+        assert [one["reason_code"] for one in (*outside, deleted)] == ["failed", "failed", "tier_too_low"]
+        assert "secret" not in json.dumps([one["content"].get("text", "") for one in outside])
+        assert sorted(path.name for path in workspace.iterdir()) == ["a.txt", "b.txt"]
+        assert (workspace / "b.txt").read_text() == "new"
+        session, *rest = records(house)
+        assert isinstance(session, Session)
+        assert {record.session for record in rest} == {session.session}
+        wrote = next(r for r in rest if isinstance(r, ToolClosed) and r.tool == "file_write")
+        assert [effect.target for effect in wrote.effects] == ["b.txt"]
+        assert [r.row for r in rest if isinstance(r, ToolClosed) and r.outcome == "refused"] == ["W2/tier"]
+
+
+def test_a_quarantined_agent_keeps_its_list_and_calls_nothing(workspace: Path) -> None:
+    """Released, it goes on."""
+    with scene(workspace) as (house, agent):
+        assert not agent.call("file_read", path="a.txt")["is_error"]
+        before = agent.ask("GET", "/tools")
+        assert house.ctl("quarantine", "agent", "--reason", "a test").returncode == 0
+        house.wait(lambda: agent.call("file_read", path="a.txt")["reason_code"] == "held", "the hold")
+        assert agent.ask("GET", "/tools") == before
+        assert house.ctl("release", "agent", "--reason", "a test").returncode == 0
+        house.wait(lambda: not agent.call("file_read", path="a.txt")["is_error"], "the release")
+
+
+def test_the_tier_and_the_tools_are_the_configurations(workspace: Path) -> None:
+    """A reader of two tools sees two, and writes with neither."""
+    with scene(workspace, 'tier = "reader"\ntools = ["file_read", "file_write"]\n') as (_, agent):
+        listed = json.loads(agent.ask("GET", "/tools"))["tools"]
+        assert [one["name"] for one in listed] == ["file_read", "file_write"]
+        assert agent.call("file_list")["reason_code"] == "tool_not_given"
+        assert agent.call("file_write", path="b.txt", content="x")["reason_code"] == "tier_too_low"
+        assert not (workspace / "b.txt").exists()
+
+
+def test_no_call_is_half_recorded_when_the_daemon_dies(workspace: Path) -> None:
+    """After kill -9 no file is there without an opening, and no turn is closed twice; the workers are gone."""
+    with scene(workspace) as (house, agent):
+        agent.call("file_read", path="a.txt")
+        done: list[int] = []
+
+        def write(first: int) -> None:
+            with contextlib.suppress(OSError, http.client.HTTPException, ValueError):
+                for number in range(first, first + 400):
+                    answer = agent.call("file_write", path=f"w{number}.txt", content="x")
+                    assert not answer["is_error"], answer
+                    done.append(number)
+
+        threads = [threading.Thread(target=write, args=(1_000 * each,)) for each in range(3)]
+        for thread in threads:
+            thread.start()
+        house.wait(lambda: len(done) > 10, "writes")
+        house.kill()
+        for thread in threads:
+            thread.join()
+        house.start()
+
+        rest = [record for record in records(house) if not isinstance(record, Session)]
+        opened = [r.turn for r in rest if isinstance(r, ToolOpened)]
+        closed = {r.turn: r for r in rest if isinstance(r, ToolClosed)}
+        assert len(opened) == len(set(opened))
+        assert set(closed) <= set(opened)
+        told = {effect.target for record in closed.values() for effect in record.effects}
+        there = {path.name for path in workspace.glob("w*.txt")}
+        assert {f"w{number}.txt" for number in done} <= told & there
+        assert len(there - told) <= len(set(opened) - set(closed))
+        assert house.ctl("ledger", "verify", "--state", str(house.state)).returncode == 0
+
+
+def test_without_the_setting_there_is_no_door(workspace: Path) -> None:
+    """An upgrade opens nothing."""
+    door = workspace.parent / "door"
+    table = f'[subsystems.agent]\ncommand = ["sleep", "600"]\nlisten = "unix:{door}"\n'
+    with installation(QUICK + table) as house:
+        house.start()
+        for path in ("/tools", "/tools/call", "/mcp"):
+            assert b"tools" not in Agent(door).ask("POST", path, {}).replace(path.encode(), b"")
+        assert house.stop() == 0

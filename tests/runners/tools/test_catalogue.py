@@ -1,0 +1,132 @@
+"""The list of tools: what is advertised is what is checked, small, and the same at each start."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import os
+import subprocess
+import sys
+from types import ModuleType
+from typing import Any
+
+import msgspec
+import pytest
+
+from runners.tools import catalogue, files
+from runners.tools.signature import Args, Result, meta, object_schema
+
+EXPECTED = {
+    "data": "csv_parse ini_parse json_format json_query toml_parse xml_parse yaml_parse",
+    "files": "file_append file_copy file_delete file_head file_list file_move file_read file_stat file_tail file_wc"
+    " file_write",
+    "git": "git_blame git_branch git_checkout git_commit git_diff git_log git_show git_stash git_status git_tag",
+    "search": "find_files find_references find_symbol glob grep_recursive search_replace",
+    "text": "base64_convert hash_data regex_match regex_replace string_transform text_diff text_split token_estimate",
+}
+LIST_BYTES = 48 << 10
+OF_TOOLS = 127
+DEFINITIONS = catalogue.definitions()
+
+
+def seen(definition: dict[str, Any]) -> dict[str, Any]:
+    """Return what tools/list carries of a definition."""
+    return {key: definition[key] for key in ("name", "description", "inputSchema")}
+
+
+@pytest.mark.parametrize("category", EXPECTED)
+def test_each_category_has_its_tools(category: str) -> None:
+    """The list of the design, tool by tool."""
+    found = sorted(each["name"] for each in DEFINITIONS if each["category"] == category)
+    assert found == sorted(EXPECTED[category].split())
+
+
+def test_every_function_has_the_one_signature() -> None:
+    """`async def NAME(args: dict) -> dict`, in the module of its category."""
+    for category in catalogue.CATEGORIES:
+        module = importlib.import_module(f"runners.tools.{category}")
+        for entry in module.TOOLS:
+            function = getattr(module, entry.name)
+            assert inspect.iscoroutinefunction(function)
+            assert list(inspect.signature(function).parameters) == ["args"]
+
+
+def test_a_function_without_its_metadata_is_found() -> None:
+    """A module that lists a tool it does not have cannot be loaded, and a wrong name cannot be wrapped."""
+    with pytest.raises(ValueError, match="lists 'file_read'"):
+        catalogue.function_of(ModuleType("empty"), files.FILE_READ)
+    with pytest.raises(ValueError, match="below the metadata of 'file_read'"):
+        files.FILE_READ.tool(files.file_head)
+    with pytest.raises(ValueError, match="no category 'nope'"):
+        catalogue.load(["nope"])
+
+
+def test_descriptions_are_short_and_the_list_fits() -> None:
+    """All 127 are to fit into 48 KiB: these take no more than their share of it."""
+    sizes = [len(msgspec.json.encode(seen(each))) for each in DEFINITIONS]
+    assert sum(sizes) <= LIST_BYTES * len(sizes) / OF_TOOLS
+    with pytest.raises(ValueError, match="over 200 bytes"):
+        meta("long", Args, Result, risk="P", timeout=1, description="x" * 201, examples=({},))
+    with pytest.raises(ValueError, match="no example"):
+        meta("bare", Args, Result, risk="P", timeout=1, description="x", examples=())
+
+
+def test_schemas_have_an_object_at_their_root_and_no_noise() -> None:
+    """MCP wants the root's type, and titles only repeat names."""
+    for each in DEFINITIONS:
+        for schema in (each["inputSchema"], each["outputSchema"]):
+            assert schema["type"] == "object"
+            assert not {"$ref", "title", "$defs"} & _keys(schema)
+        assert each["inputSchema"]["additionalProperties"] is False
+
+
+def _keys(schema: Any) -> set[str]:
+    if isinstance(schema, list):
+        return set().union(*map(_keys, schema))
+    if not isinstance(schema, dict):
+        return set()
+    below = [value for key, value in schema.items() if key != "properties"]
+    below += list(schema.get("properties", {}).values())
+    return set(schema).union(*map(_keys, below))
+
+
+def test_a_type_that_holds_itself_has_a_finite_schema() -> None:
+    """Its inner values are told as any object."""
+
+    class Node(msgspec.Struct):
+        below: list[Any] = []
+
+    assert object_schema(Node)["properties"]["below"]["type"] == "array"
+
+
+def test_the_list_is_the_same_byte_for_byte_at_each_start() -> None:
+    """A provider's cache of prompts lives of that."""
+    printed = [
+        subprocess.run(
+            [sys.executable, "-m", "runners.tools", "--catalogue"],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2")
+    ]
+    assert printed[0] == printed[1]
+    names = [each["name"] for each in json.loads(printed[0])]
+    assert names == sorted(names)
+    assert [each["sha256"] for each in json.loads(printed[0])] == [each["sha256"] for each in DEFINITIONS]
+
+
+def test_the_hash_changes_with_what_a_caller_sees() -> None:
+    """Another category or another description is another definition."""
+    assert files.FILE_READ.definition("files")["sha256"] != files.FILE_READ.definition("other")["sha256"]
+
+
+def test_an_unknown_category_ends_the_program_with_a_sentence() -> None:
+    """And none at all, too."""
+    for argument, said in (("nope", "there is no category 'nope'"), ("", "no category")):
+        done = subprocess.run(
+            [sys.executable, "-m", "runners.tools", argument], capture_output=True, text=True
+        )
+        assert done.returncode == 1
+        assert said in done.stderr
