@@ -5,6 +5,7 @@ from __future__ import annotations
 import tomllib
 from pathlib import Path
 
+from epad.gate.tool_table import as_lines
 from statemachine.table import mermaid
 
 ROOT = Path(__file__).parents[1]
@@ -13,6 +14,11 @@ ROOT = Path(__file__).parents[1]
 def test_design_shows_the_table_that_the_machine_runs_on() -> None:
     """`epad diagram` and the document never part."""
     assert mermaid() in (ROOT / "docs/design.md").read_text()
+
+
+def test_design_shows_the_gate_of_tools() -> None:
+    """`epad diagram --gate` and the document never part."""
+    assert "\n".join(as_lines()) in (ROOT / "docs/design.md").read_text()
 
 
 def test_every_document_that_readme_links_to_is_there() -> None:

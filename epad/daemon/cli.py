@@ -76,6 +76,7 @@ def make_parser() -> argparse.ArgumentParser:
         help=f"of --try: wait so long for one to be ready (default {TRY_SECONDS:g})",
     )
     diagram = commands.add_parser("diagram", help="print the phase table as a Mermaid diagram")
+    diagram.add_argument("--gate", action="store_true", help="print the table of the tools' gate instead")
     default = commands.add_parser("default-config", help="print the shipped defaults and their reasons")
     for command, function in (
         (run, _run),
@@ -212,10 +213,14 @@ def _uninstall(arguments: argparse.Namespace) -> int:
     return EXIT_OK
 
 
-def _diagram(_: argparse.Namespace) -> int:
+def _diagram(arguments: argparse.Namespace) -> int:
+    from epad.gate.tool_table import as_lines  # noqa: PLC0415
     from statemachine.table import mermaid  # noqa: PLC0415
 
-    print(mermaid(), end="")
+    if arguments.gate:
+        print("\n".join(as_lines()))
+    else:
+        print(mermaid(), end="")
     return EXIT_OK
 
 

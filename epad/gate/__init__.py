@@ -1,1 +1,1 @@
-"""Hold the tiers of callers and their permissions."""
+"""Hold the tiers of callers and of sessions, and the tables of their permissions."""

@@ -17,6 +17,7 @@ from epad.configuration import load
 from epad.configuration.load import Loaded
 from epad.configuration.schema import Config
 from epad.daemon import cli
+from epad.gate.tool_table import as_lines
 from statemachine.table import mermaid
 
 
@@ -105,6 +106,12 @@ def test_diagram_is_the_table(capsys: pytest.CaptureFixture[str]) -> None:
     """The one that is enforced, not a drawing of it."""
     assert cli.main(["diagram"]) == 0
     assert capsys.readouterr().out == mermaid()
+
+
+def test_the_gate_prints_its_own_table(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--gate` prints the table of tools, and no phases' diagram."""
+    assert cli.main(["diagram", "--gate"]) == 0
+    assert capsys.readouterr().out == "\n".join(as_lines()) + "\n"
 
 
 @pytest.mark.parametrize("words", [[], ["nonsense"], ["check", "--config"], ["run", "--nonsense"]])
