@@ -74,9 +74,9 @@ def test_the_table_has_no_hole_and_no_more():
 def test_nobody_can_write_into_the_table():
     """It is code: whoever wants it otherwise changes the source."""
     with pytest.raises(TypeError, match="does not support item assignment"):
-        TABLE[ToolRisk.DELETES, Phase.NORMAL] = TABLE[ToolRisk.PURE, Phase.NORMAL]
+        TABLE[ToolRisk.DELETES, Phase.NORMAL] = TABLE[ToolRisk.PURE, Phase.NORMAL]  # type: ignore[index]
     with pytest.raises(TypeError, match="does not support item assignment"):
-        LOWEST[ToolRisk.DELETES] = Tier.READER
+        LOWEST[ToolRisk.DELETES] = Tier.READER  # type: ignore[index]
 
 
 def test_a_higher_tier_never_may_less():
