@@ -97,8 +97,8 @@ def test_a_user_without_the_system_file_has_their_own(
     if system != "missing":
         directory.mkdir()
     monkeypatch.setattr(load_module, "SYSTEM_FILE", directory / "epad.toml")
-    monkeypatch.setattr(load_module.os, "access", lambda path, mode: system != "closed")
-    monkeypatch.setattr(load_module.os, "geteuid", lambda: user)
+    monkeypatch.setattr(os, "access", lambda path, mode: system != "closed")
+    monkeypatch.setattr(os, "geteuid", lambda: user)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     assert usual_file() == (tmp_path / "config/epad/epad.toml" if own else directory / "epad.toml")
 

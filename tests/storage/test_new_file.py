@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from epad.storage import new_file
 from epad.storage.new_file import NewFileError, write_new
 
 AS_ROOT = os.geteuid() == 0
@@ -92,7 +91,7 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path, monkeypatch: pytest.Monke
     def full(descriptor: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(new_file.os, "fsync", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(OSError, match="No space") as failed:
         write_new(tmp_path / "a.toml", "x")
     assert failed.value.filename == str(tmp_path / "a.toml")
@@ -124,7 +123,7 @@ def test_of_two_writers_one_wins(tmp_path: Path) -> None:
 
 def test_root_follows_no_link_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whoever may change a directory above could make it one; the error has the path without it."""
-    monkeypatch.setattr(new_file.os, "geteuid", lambda: 0)
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     with pytest.raises(NewFileError, match=f"root follows none here; .*{tmp_path}/real$"):
@@ -136,7 +135,7 @@ def test_root_follows_no_link_on_the_way(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_a_user_may_have_links_on_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """~/.config is one for many: they own it, and write with their own rights alone."""
-    monkeypatch.setattr(new_file.os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     (tmp_path / "real").mkdir()
     (tmp_path / "link").symlink_to(tmp_path / "real")
     write_new(tmp_path / "link/a.toml", "x")
