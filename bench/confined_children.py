@@ -1,16 +1,19 @@
 """What becomes of confined agents when they are held, and when the daemon dies or is upgraded under their load.
 
 python bench/confined_children.py --json bench/results/confined_children.json
+python bench/confined_children.py --plant all      # break a rule on purpose: each time some row must be red
 """
 
 from __future__ import annotations
 
+import argparse
 import json
 import statistics
 import sys
+import tempfile
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,7 +21,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/support"))
 
-from _harness import Row, run
+import installed
+from _confined_children_plant import PLANTS
+from _harness import Row, run, show
 from installed import QUICK, Installation, installation
 
 COMMAND = "python bench/confined_children.py"
@@ -99,63 +104,82 @@ def first(house: Installation, name: str, word: str, since: float) -> float:
     return next(at for at, one in seen(house, name) if at > since and one == word)
 
 
-def adoptions(house: Installation, since: float) -> dict[str, float]:
-    """When each agent was adopted, on the monotonic clock."""
-    shift, found = time.time() - time.monotonic(), {}
+def events(house: Installation, word: str, since: float) -> dict[str, float]:
+    """When each agent was first told of in a line with this word, on the monotonic clock."""
+    shift = time.time() - time.monotonic()
+    found: dict[str, float] = {}
     for line in house.log.read_text().splitlines():
+        if word not in line:
+            continue
         event = json.loads(line)
         at = datetime.fromisoformat(event["timestamp"]).timestamp() - shift
-        if event["event"] == "subsystem.adopted" and at > since:
-            found[event["subsystem"]] = at
+        if at > since:
+            found.setdefault(event["subsystem"], at)
     return found
 
 
-def through_a_death(way: str) -> list[Row]:
-    """Ten agents under load, and a daemon that dies or is upgraded."""
-    names = [f"agent{number}" for number in range(CHILDREN)]
+def through_a_death(way: str, children: int = CHILDREN) -> list[Row]:
+    """Agents under load, and a daemon that dies or is upgraded."""
+    names = [f"agent{number}" for number in range(children)]
     passed = 0
     with installation(QUICK + "".join(map(agent, names))) as house:
         house.start()
         for name in names:
             first(house, name, "ended", 0.0)
         before = {name: house.subsystem(name)["pid"] for name in names}
-        begun = time.monotonic()
+        begun = again = time.monotonic()
         if way == "kill -9":
-            house.kill()
-            gone = time.monotonic()
-            for name in names:
-                first(house, name, "refused", gone)
+            passed, again = answered_without_a_daemon(house, names)
             begun = time.monotonic()
-            passed = sum(
-                word == "ended" and gone < at < begun for name in names for at, word in seen(house, name)
-            )
             house.launch()
         elif house.ctl("upgrade", "--reason", "a bench").returncode != 0:
             raise AssertionError("the upgrade was refused")
-        house.wait(lambda: len(adoptions(house, begun)) == CHILDREN, "the adoptions")
-        adopted = adoptions(house, begun)
-        answered = {name: first(house, name, "ended", at) for name, at in adopted.items()}
-        kept = sum(house.subsystem(name)["pid"] == pid for name, pid in before.items())
+        else:
+            again = time.monotonic()
+        for name in names:
+            first(house, name, "ended", again)
+        adopted = events(house, '"subsystem.adopted"', begun)
+        taken_up = events(house, '"state": "starting"', begun)
+        answered = {name: first(house, name, "ended", adopted[name]) for name in adopted}
+        house.wait(lambda: set(names) <= _running(house), "all to run")
+        kept = sum(house.subsystem(name)["pid"] == before[name] for name in adopted)
         house.stop()
-    slowest = max(answered[name] - at for name, at in adopted.items())
-    whole = max(answered.values()) - begun
-    about = f"{way} of the daemon, {CHILDREN} confined children under load"
+    slowest = max((answered[name] - taken_up[name] for name in adopted), default=float("inf"))
+    whole = max(answered.values(), default=float("inf")) - begun
+    about = f"{way} of the daemon, {children} confined children under load"
     return [
-        row(f"{about}: adopted as they were", kept, "", kept == CHILDREN, f"{CHILDREN}"),
+        row(f"{about}: adopted as they were", kept, "", kept == children, f"{children}", n=children),
         *(
-            [row(f"{about}: answered while none ran", passed, "", passed == 0, "0")]
+            [row(f"{about}: answered while none ran", passed, "", passed == 0, "0", n=children)]
             if way == "kill -9"
             else []
         ),
         row(
-            f"{about}: from a child's adoption to its first answer, the slowest",
+            f"{about}: from the beginning of a child's adoption to its first answer, the slowest",
             slowest,
             "s",
             slowest <= AGAIN_GOAL_SECONDS,
             f"{AGAIN_GOAL_SECONDS:g}",
             {"from the next daemon's start (or the order) until all were answered, s": whole},
+            children,
         ),
     ]
+
+
+def answered_without_a_daemon(house: Installation, names: Collection[str]) -> tuple[int, float]:
+    """Kill the daemon, wait until each agent was refused, and count the answers; return them and the time."""
+    house.kill()
+    gone = time.monotonic()
+    for name in names:
+        first(house, name, "refused", gone)
+    now = time.monotonic()
+    return sum(word == "ended" and gone < at < now for name in names for at, word in seen(house, name)), now
+
+
+def _running(house: Installation) -> set[str]:
+    with suppress(OSError):
+        return {each["name"] for each in house.status()["subsystems"] if each["state"] == "running"}
+    return set()
 
 
 def held(rounds: int) -> Row:
@@ -198,5 +222,48 @@ def measure(quick: bool) -> Sequence[Row]:
     return [*through_a_death("kill -9"), *through_a_death("upgrade"), held(10 if quick else CUTS)]
 
 
+@contextmanager
+def planted(name: str) -> Iterator[None]:
+    """Run every daemon with one bug in it."""
+    program = Path(__file__).with_name("_confined_children_plant.py")
+    with tempfile.TemporaryDirectory(prefix="epad-plant-") as directory:
+        wrapper = Path(directory) / "epad"
+        wrapper.write_text(f'#!/bin/sh\nexec {sys.executable} {program} {name} "$@"\n')
+        wrapper.chmod(0o755)
+        kept, installed.EPAD = installed.EPAD, wrapper
+        try:
+            yield
+        finally:
+            installed.EPAD = kept
+
+
+def rows_with(plant: str, children: int = CHILDREN) -> list[Row]:
+    """Return the rows of a daemon's death with one bug planted."""
+    with planted(plant):
+        return through_a_death("kill -9", children)
+
+
+def plants_table(names: Sequence[str]) -> int:
+    """Print the rows with each bug; the exit status is 1 if one turns no row red."""
+    unnoticed = 0
+    for name in names:
+        print(f"planted: {name}", flush=True)
+        rows = rows_with(name)
+        show(rows)
+        unnoticed += all(each.met for each in rows)
+    print(f"{len(names)} bugs planted, {unnoticed} unnoticed")
+    return int(unnoticed > 0)
+
+
+def main() -> int:
+    """Measure, or with `--plant NAME` measure with a bug."""
+    if "--plant" not in sys.argv:
+        return run("confined_children", measure)
+    parser = argparse.ArgumentParser("confined_children")
+    parser.add_argument("--plant", choices=["all", *PLANTS], help="exit 1 if no row notices")
+    plant = parser.parse_args().plant
+    return plants_table(list(PLANTS) if plant == "all" else [plant])
+
+
 if __name__ == "__main__":
-    sys.exit(run("confined_children", measure))
+    sys.exit(main())

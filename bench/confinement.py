@@ -1,12 +1,12 @@
 """What a cell holds, what it lets work, and what it costs: escapes and needs, start, memory, the way to the gateway.
 
 python bench/confinement.py --json bench/results/confinement.json      # as root: for another user's cells too
+python bench/confinement.py --peers-only --json bench/results/confinement.json      # sandbox-runtime and systemd alone
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
 import socket
@@ -17,13 +17,15 @@ import threading
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/support"))
 
 import cell_world
-from _confinement_peers import bubblewrap, protecting, run_as_user
-from _harness import Row, run
+from _confinement_others import OTHERS, figures
+from _confinement_peers import bubblewrap, got_out, protecting, run_as_user
+from _harness import Peers, Row, run
 from agent_needs import NEEDS, Need
 from cell_world import GATEWAY, MODES, Mode
 from escapes.all_cases import CASES
@@ -69,23 +71,58 @@ def measure(quick: bool) -> list[Row]:
 
 
 async def _measure(quick: bool) -> list[Row]:
+    others = measure_others(quick)
     async with cell_world.zygote() as zygote:
         rows = [await escapes(zygote, mode) for mode in modes()]
         rows += [await needs(zygote, mode) for mode in modes()]
         rows += [await spawn(zygote, mode, 30 if quick else 200) for mode in modes()]
+        rows = [replace(row, peers={**row.peers, **others[row.claim]}) for row in rows]
         rows += [await memory(zygote)]
         rows += await network(zygote, 5 if quick else 20)
         rows += [await reopening(zygote, 20 if quick else 100)]
     return rows
 
 
+def measure_others(quick: bool) -> dict[str, Peers]:
+    """Measure the peers that know no modes, each once, and return what they have by claim."""
+    with neighbourhood() as here:
+        names = {mode: _names(mode, here) for mode in modes()}
+    every = sorted(set().union(*names.values()))
+    measured = {peer: of(every, _present(), 5 if quick else 40) for peer, of in OTHERS.items()}
+    found: dict[str, Peers] = {}
+    for mode in modes():
+        claims = (_escapes_claim(mode, names[mode]), _needs_claim(mode), _spawn_claim(mode))
+        found.update(zip(claims, figures(measured, names[mode]), strict=True))
+    return found
+
+
+def _names(mode: Mode, here: Neighbourhood) -> list[str]:
+    """Name the escapes that mean something in a mode here: as root, a control group counts the processes."""
+    left_out = {"fork_without_end"} if mode == "root daemon" else set()
+    return sorted({case.name for case in CASES} - unavailable(here.facts) - left_out)
+
+
+def _present() -> list[Need]:
+    return [need for need in NEEDS if not need.lacking()]
+
+
+def _escapes_claim(mode: Mode, names: Sequence[str]) -> str:
+    return f"escapes held, {mode}, of {len(names)}"
+
+
+def _needs_claim(mode: Mode) -> str:
+    return f"needs met, {mode}, of {len(_present())}"
+
+
+def _spawn_claim(mode: Mode) -> str:
+    return f"start above a plain one, {mode}"
+
+
 async def escapes(zygote: Zygote, mode: Mode) -> Row:
     """Count the escapes that each holds; what only some kernels let out counts for all alike."""
-    peers: dict[str, float | str] = {}
+    peers: Peers = {}
     with neighbourhood() as here:
-        names = sorted({case.name for case in CASES} - unavailable(here.facts))
-        if mode == "root daemon":
-            names.remove("fork_without_end")  # a control group counts there
+        names = _names(mode, here)
         command = here.command(names)
         out = got_out((await cell_world.run(zygote, here.plan(mode, command))).output)
     with neighbourhood() as here:
@@ -99,8 +136,9 @@ async def escapes(zygote: Zygote, mode: Mode) -> Row:
             peers["bubblewrap"] = len(names) - out_of(done)
     with neighbourhood() as here:
         peers["Landlock alone"] = len(names) - len(await landlock_alone(zygote, here, mode, names))
-    claim = f"escapes held, {mode}, of {len(names)}"
-    return Row(claim, len(names) - len(out), "", "all", not out, peers, len(names), COMMAND)
+    return Row(
+        _escapes_claim(mode, names), len(names) - len(out), "", "all", not out, peers, len(names), COMMAND
+    )
 
 
 async def landlock_alone(zygote: Zygote, here: Neighbourhood, mode: Mode, names: Sequence[str]) -> list[str]:
@@ -109,23 +147,19 @@ async def landlock_alone(zygote: Zygote, here: Neighbourhood, mode: Mode, names:
     return got_out((await cell_world.run(zygote, ordered)).output)
 
 
-def got_out(output: str) -> list[str]:
-    found: list[str] = json.loads(output.splitlines()[-1])
-    return found
-
-
 def out_of(done: subprocess.CompletedProcess[str]) -> int:
     return len(got_out(done.stdout)) if done.stdout else 0
 
 
 async def needs(zygote: Zygote, mode: Mode) -> Row:
-    present = [need for need in NEEDS if not need.lacking()]
+    present = _present()
     met = {need.name for need in present if await _is_met(zygote, mode, need)}
-    peers: dict[str, float | str] = {}
+    peers: Peers = {}
     for peer, wrap in (("none", lambda _: []), ("bubblewrap", bubblewrap)):
         peers[peer] = sum(_is_met_by(wrap, need) for need in present)
-    claim = f"needs met, {mode}, of {len(present)}"
-    return Row(claim, len(met), "", "all", len(met) == len(present), peers, len(present), COMMAND)
+    return Row(
+        _needs_claim(mode), len(met), "", "all", len(met) == len(present), peers, len(present), COMMAND
+    )
 
 
 async def _is_met(zygote: Zygote, mode: Mode, need: Need) -> bool:
@@ -164,7 +198,7 @@ async def spawn(zygote: Zygote, mode: Mode, count: int) -> Row:
     above = {way: statistics.median(taken) - plain for way, taken in times.items()}
     value = above.pop("cell")
     return Row(
-        f"start above a plain one, {mode}",
+        _spawn_claim(mode),
         value,
         "ms",
         f"<= {SPAWN_GOAL_MS:g}",
@@ -186,7 +220,7 @@ async def memory(zygote: Zygote) -> Row:
         value = private_kib(running.cell.pid)
         os.kill(running.cell.pid, signal.SIGKILL)
         await running.end()
-        peers: dict[str, float | str] = {"the zygote, once": private_kib(zygote.pid or 0)}
+        peers: Peers = {"the zygote, once": private_kib(zygote.pid or 0)}
         if (wrapper := bubblewrap(str(place))) is not None:
             peers["bubblewrap's own processes"] = _weigh([*wrapper, "sleep", "60"], place)
     claim = "private memory beside a program"
@@ -245,7 +279,7 @@ async def network(zygote: Zygote, rounds: int) -> list[Row]:
 
 def _ratio(claim: str, kind: str, goal: float, times: dict[tuple[str, str], list[float]]) -> Row:
     cell, loopback = (statistics.median(times[kind, place]) for place in ("cell", "loopback"))
-    peers: dict[str, float | str] = {"loopback, us": loopback, "door, us": cell}
+    peers: Peers = {"loopback, us": loopback, "door, us": cell}
     value = cell / loopback
     return Row(
         claim, value, "x loopback", f"<= {goal:g}", value <= goal, peers, len(times[kind, "cell"]), COMMAND
@@ -289,4 +323,4 @@ async def reopening(zygote: Zygote, count: int) -> Row:
 
 
 if __name__ == "__main__":
-    sys.exit(run("confinement", measure))
+    sys.exit(run("confinement", measure, measure_others))

@@ -166,6 +166,7 @@ CHAPTERS = (
         (
             Typed("epactl doctor"),
             Typed("epactl config show probes.token_burn"),
+            Typed("epactl init ~/first.toml"),
             Typed("epactl man | head -n 12"),
             Typed("epactl completion bash | head -n 12"),
             Typed("epactl completion zsh | head -n 4"),

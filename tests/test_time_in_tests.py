@@ -21,6 +21,7 @@ A_TIME = re.compile(r"_(SECONDS|MILLISECONDS|MINUTES)$")
 PAUSES = {
     "support/raw_bytes.py": 2,
     "probing/test_loops.py": 1,
+    "gateway/test_local_servers.py": 1,
     "runners/wargame/endpoint/test_client.py": 1,
     "runners/wargame/endpoint/test_doctor.py": 1,
     "support/wargame_world.py": 1,

@@ -50,7 +50,7 @@ def with_embedded_default(config: Config, directories: Directories) -> Config:
         served_by="model",
     )
     python = (sys.executable, "-m")
-    confine = ConfineConfig(read=(str(_RUNNERS), *_libraries()), require="best")
+    confine = ConfineConfig(read=runner_files(), require="best")
     server = ConfineConfig(profile="gateway-only", require="best")
     subsystems = {
         "model": SubsystemConfig(
@@ -79,6 +79,11 @@ def with_embedded_default(config: Config, directories: Directories) -> Config:
         ),
     }
     return _with(config, upstream, subsystems)
+
+
+def runner_files() -> tuple[str, ...]:
+    """Return the directories that a confined runner of epad's must be able to read."""
+    return (str(_RUNNERS), *_libraries())
 
 
 def _libraries() -> list[str]:

@@ -165,9 +165,13 @@ def find(chosen: Path | None = None) -> list[Path]:
 
 
 def usual_file() -> Path:
-    """The system's file; for a user to whom its directory is closed, their own: it is another daemon's."""
+    """The system's file; for a user to whom its directory is closed or not there, their own.
+
+    One that is closed is another daemon's. Where there is none only root could write the system's file.
+    """
     directory = SYSTEM_FILE.parent
-    if not directory.is_dir() or os.access(directory, os.X_OK | os.R_OK):
+    is_open = os.access(directory, os.X_OK | os.R_OK) if directory.is_dir() else os.geteuid() == 0
+    if is_open:
         return SYSTEM_FILE
     home = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(home) / "epad" / SYSTEM_FILE.name

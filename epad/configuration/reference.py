@@ -26,7 +26,10 @@ The layers are the shipped defaults, then `/etc/epad/epad.toml` (or the file tha
 `epad.toml.d/*.toml` beside it, by name. Tables are merged key by key, the last layer that sets a key wins, and
 `epactl config show` says which that was. `epad check` names every mistake with file and line; `epactl reload` applies
 a changed file, and names the changes that wait for a restart. Seconds may have a fraction. A key without a default must
-be given.
+be given. A user for whom `/etc/epad` is closed, or not there, has `epad/epad.toml` in `$XDG_CONFIG_HOME` (`~/.config`)
+in its place.
+
+`epactl init` writes a first file: the model servers that answer on this machine, and an agent in a workspace.
 
 `epad check --try` also starts each subsystem once, by a daemon of its own that is gone afterwards (state, sockets,
 keys, a gateway on a free port), and says whether it ran, became ready by its own check within `--seconds` (20), or

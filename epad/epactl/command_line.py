@@ -12,6 +12,7 @@ from epad.epactl.commands import (
     confine,
     daemon,
     emergency,
+    init,
     keys,
     learn,
     local,
@@ -388,6 +389,7 @@ def _add_machine(commands: Commands) -> None:
         parser.add_argument(
             "--config", metavar="FILE", help="instead of /etc/epad/epad.toml; FILE.d/*.toml follow"
         )
+    init.add_options(commands.add("init", init.init, "Write a first configuration for this machine."))
     everything = commands.add(
         "stop-all", emergency.stop_all, "End every process that epad has started; only without a daemon."
     )

@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from epad.configuration.load import MAX_FILE_BYTES, ConfigError, find, load, read
+from epad.configuration import load as load_module
+from epad.configuration.load import MAX_FILE_BYTES, ConfigError, find, load, read, usual_file
 from epad.configuration.schema import Config, UpstreamConfig
 from statemachine.assessor import Hysteresis
 
@@ -76,6 +77,30 @@ def test_the_files_are_the_chosen_one_and_its_drop_ins_by_name(tmp_path: Path) -
     for name in ("20-b.toml", "10-a.toml", "readme", ".hidden.toml", "10-a.toml~"):
         (drop_ins / name).write_text("")
     assert find(main) == [main, drop_ins / "10-a.toml", drop_ins / "20-b.toml"]
+
+
+@pytest.mark.parametrize(
+    ("system", "user", "own"),
+    [
+        ("open", 0, False),
+        ("open", 1000, False),
+        ("closed", 1000, True),
+        ("missing", 0, False),
+        ("missing", 1000, True),
+    ],
+)
+def test_a_user_without_the_system_file_has_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, system: str, user: int, own: bool
+) -> None:
+    """One that is closed is another daemon's; where there is none, only root could write it."""
+    directory = tmp_path / "etc"
+    if system != "missing":
+        directory.mkdir()
+    monkeypatch.setattr(load_module, "SYSTEM_FILE", directory / "epad.toml")
+    monkeypatch.setattr(os, "access", lambda path, mode: system != "closed")
+    monkeypatch.setattr(os, "geteuid", lambda: user)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    assert usual_file() == (tmp_path / "config/epad/epad.toml" if own else directory / "epad.toml")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root reads everything")
