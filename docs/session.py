@@ -112,6 +112,7 @@ CHAPTERS = (
             Typed("epactl approvals"),
             Typed("epactl approve 7 --for 2h", 4),
             Typed("epactl deny 7", 4),
+            Typed("epactl approvals revoke files.example", 4),
             Typed("epactl reload"),
             Typed('epactl upgrade --reason "a new version"'),
             Typed('epactl datastore accept memory --reason "tidied up by hand"'),

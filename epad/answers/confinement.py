@@ -31,7 +31,9 @@ class HostQuestion(TypedDict):
     """Tells of one host that a subsystem asks for.
 
     `state` is open, allowed, denied, unanswered or withdrawn. `left_seconds` is how long it waits for an answer, or how
-    long its answer holds; null where it does neither. `program` asked, as far as it is known.
+    long its answer holds; null where it does neither. `program` asked, as far as it is known. `widens` says what an
+    approval would add to the policy, as a reload says it. The bytes were moved to and from that host since the daemon
+    has started.
     """
 
     number: int
@@ -44,12 +46,34 @@ class HostQuestion(TypedDict):
     asked_seconds_ago: float
     left_seconds: float | None
     reason: str
+    widens: Sequence[str]
+    sent_bytes: int
+    received_bytes: int
+
+
+class StandingApproval(TypedDict):
+    """Tells of one host that a person has allowed. `left_seconds` is null where that has no end.
+
+    `once` is true of an approval that the next connection uses up. `number` is that of its question; null for one that
+    an earlier run of the daemon was given.
+    """
+
+    subsystem: str
+    host: str
+    port: int
+    number: int | None
+    left_seconds: float | None
+    once: bool
+    reason: str
+    sent_bytes: int
+    received_bytes: int
 
 
 class Approvals(TypedDict):
-    """Tells which hosts were asked for, the oldest first, and which are allowed for ever."""
+    """Tells which hosts were asked for, the oldest first, which approvals hold, and which of them for ever."""
 
     questions: Sequence[HostQuestion]
+    standing: Sequence[StandingApproval]
     always: Mapping[str, Sequence[str]]
 
 

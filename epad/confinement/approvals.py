@@ -4,9 +4,12 @@
 |---|---|---|---|
 | open | the first connection that asks | every connection for that host and port | waits too |
 | allowed | `approve` | goes on | passes until the approval ends |
+| allowed once | `approve` for no time | goes on | asks anew; if nobody waited, the first try passes |
 | denied | `deny`, or the subsystem is held | is refused | is refused at once, for an hour |
 | unanswered | the deadline | is refused, with the question's number | opens the same question again |
 | withdrawn | all who waited have hung up | nobody | opens the same question again |
+
+`revoke` takes an approval back: the next try asks anew.
 
 A question that nobody answered in time can still be approved: the next try passes then. A subsystem has a few open
 questions at most; the next is refused at once, so that no agent can bury a person in them. Nothing here waits or sends:
@@ -29,6 +32,8 @@ ANSWER_SECONDS: Final = 30.0
 MOST_OPEN: Final = 5
 APPROVED_SECONDS: Final = 3_600.0
 """How long an approval holds that does not say."""
+ONCE: Final = 0.0
+"""In the place of a time: those who wait go on, or else the next one, within an hour."""
 _DENIED_SECONDS: Final = 3_600.0
 _MOST_KEPT: Final = 200
 
@@ -71,7 +76,8 @@ class Subject:
 class Question:
     """Holds one question. `until` is when its answer ends, on the monotonic clock; None: never.
 
-    `waiting` are the connections that wait for the answer; `program` has asked, as far as that is known.
+    `waiting` are the connections that wait for the answer; `program` has asked, as far as that is known. `once` is true
+    of an approval that one connection uses up.
     """
 
     number: int
@@ -83,6 +89,7 @@ class Question:
     tries: int = 1
     reason: str = ""
     waiting: list[int] = field(default_factory=list)
+    once: bool = False
 
     @property
     def deadline(self) -> float:
@@ -92,6 +99,18 @@ class Question:
     def holds(self, now: float) -> bool:
         """Tell if its answer holds still."""
         return self.until is None or now < self.until
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Holds an approval that holds. `until` is its end, on the monotonic clock; None: it has none.
+
+    `question` is the one that it answers; None for an approval that an earlier run of the daemon was given.
+    """
+
+    subject: Subject
+    until: float | None
+    question: Question | None
 
 
 class Approvals:
@@ -111,6 +130,8 @@ class Approvals:
         """
         known = self._of(subject)
         if known is not None and known.state in _ANSWERED:
+            if known.once:
+                del self._questions[known.number]
             return known
         if known is None or known.state is not State.OPEN:
             if len([one for one in self.open() if one.subject.subsystem == subject.subsystem]) >= MOST_OPEN:
@@ -134,10 +155,15 @@ class Approvals:
         return question
 
     def approve(self, number: int, seconds: float | None = APPROVED_SECONDS, reason: str = "") -> list[int]:
-        """Allow the host of a question for so long; None: for ever. Return who waited. Raises ApprovalError."""
+        """Allow the host of a question for so long; None: for ever, ONCE: for one connection.
+
+        Return who waited. Raises ApprovalError.
+        """
         question = self.answerable(number)
         if seconds is None:
             self._always.add(question.subject)
+        if seconds == ONCE and not question.waiting:
+            question.once, seconds = True, APPROVED_SECONDS
         return self._answer(question, State.ALLOWED, seconds, reason)
 
     def deny(self, number: int, reason: str = "") -> list[int]:
@@ -153,13 +179,25 @@ class Approvals:
         return waited
 
     def revoke(self, subject: Subject) -> bool:
-        """Take an approval back; False if there was none."""
+        """Take an approval back; False if there was none. A question that is open or denied stays as it is."""
         known = self._of(subject)
-        had = subject in self._always or (known is not None and known.state is State.ALLOWED)
+        is_allowed = known is not None and known.state is State.ALLOWED
+        had = subject in self._always or is_allowed
         self._always.discard(subject)
-        if known is not None:
+        if known is not None and is_allowed:
             del self._questions[known.number]
         return had
+
+    def standing(self) -> tuple[Standing, ...]:
+        """Return the approvals that hold now, in the order of subsystems and hosts."""
+        self._end_answers()
+        allowed = {one.subject: one for one in self._questions.values() if one.state is State.ALLOWED}
+        return tuple(
+            Standing(
+                subject, None if subject in self._always else allowed[subject].until, allowed.get(subject)
+            )
+            for subject in sorted(allowed.keys() | self._always, key=lambda one: (one.subsystem, str(one)))
+        )
 
     def withdraw(self, connection: int) -> Question | None:
         """Let a connection wait no more; return its question if it is no longer open, since nobody waits for it."""
@@ -202,7 +240,9 @@ class Approvals:
         """Return the rules that a person has given a subsystem beside its policy, in one order."""
         now = self._clock.monotonic()
         allowed = {
-            one.subject for one in self._questions.values() if one.state is State.ALLOWED and one.holds(now)
+            one.subject
+            for one in self._questions.values()
+            if one.state is State.ALLOWED and one.holds(now) and not one.once
         }
         return tuple(sorted(one.rule for one in allowed | self._always if one.subsystem == subsystem))
 
@@ -234,6 +274,7 @@ class Approvals:
         now = self._clock.monotonic()
         if known is not None:
             known.state, known.asked_at, known.tries = State.OPEN, now, known.tries + 1
+            known.program = ""
             return known
         without = [
             one for one in self._questions.values() if one.state in {State.UNANSWERED, State.WITHDRAWN}

@@ -19,6 +19,8 @@ from statemachine.clock import Clock
 EVENT_SECONDS: Final = 5.0
 """One event of the log stands for all of the same kind, host and reason in this time."""
 _MOST_SILENT: Final = 1_000
+_MOST_COUNTED: Final = 1_000
+"""Hosts whose bytes are kept, those that moved last."""
 _NO_ATTEMPT: Final = frozenset({Why.UNKNOWN_NAME, Why.UNREACHABLE, Why.TOO_SLOW, Why.HUNG_UP})
 """The host or the network is at fault, or the client has changed its mind: nothing to hold against it."""
 
@@ -52,6 +54,7 @@ class EgressRecord:
         self._hosts = hosts
         self._clock = clock
         self._open: dict[int, _Open] = {}
+        self._bytes: dict[Subject, tuple[int, int]] = {}
         self._silent: dict[tuple[object, ...], tuple[float, int]] = {}
         self._takes: dict[Reported, Callable[[Event], None]] = {
             Reported.REFUSED: self._refused,
@@ -65,6 +68,10 @@ class EgressRecord:
         take = self._takes.get(event.kind)
         if take is not None:
             take(event)
+
+    def moved(self, subject: Subject) -> tuple[int, int]:
+        """Return how many bytes were sent to a host and received from it, in this run of the daemon."""
+        return self._bytes.get(subject, (0, 0))
 
     def lost(self) -> None:
         """Close the connections that were open through a way out that has ended."""
@@ -104,11 +111,18 @@ class EgressRecord:
             return
         sent, received = event.up - one.up, event.down - one.down
         one.up, one.down = event.up, event.down
+        self._count(one.subject, sent, received)
         series = self._metrics.of(EGRESS_BYTES)
         series.labels(event.door, "up").inc(sent)
         series.labels(event.door, "down").inc(received)
         if sent:
             self._observer.sent(EgressSent(event.door, self._clock.monotonic(), event.host, sent))
+
+    def _count(self, subject: Subject, sent: int, received: int) -> None:
+        up, down = self._bytes.pop(subject, (0, 0))
+        self._bytes[subject] = up + sent, down + received
+        if len(self._bytes) > _MOST_COUNTED:
+            del self._bytes[next(iter(self._bytes))]
 
     def _closed(self, event: Event) -> None:
         self._moved(event)

@@ -70,6 +70,20 @@ class KnownHosts:
 
         await self._database.write(write)
 
+    async def revoke(self, subject: Subject) -> None:
+        """Keep an approval without an end no longer. Raises DatabaseError.
+
+        The host stays among those that were reached: that it was is still so, and a second "first" would be false.
+        """
+        place = (subject.subsystem, subject.host, subject.port)
+
+        def write(connection: apsw.Connection) -> None:
+            connection.execute(
+                "DELETE FROM approved_host WHERE subsystem = ? AND host = ? AND port = ?", place
+            )
+
+        await self._database.write(write)
+
     async def close(self) -> None:
         """Write no more."""
         await self._writing.cancel()

@@ -8,6 +8,7 @@ daemon's own loop carries none of their bytes. Whatever happens, it fails closed
 | the process dies | nothing: its connections end with it, and who connects waits for the next process |
 | the daemon dies | nothing: the process sees the channel end, cuts everything and ends |
 | a door is closed | nothing of that subsystem; a process that has not cut it in time is killed |
+| an approval is revoked | nothing to that host and port, unless the policy names it; a process as above is killed |
 | either side reads no more | that of open connections, until the channel is full; then the process ends |
 """
 
@@ -45,9 +46,10 @@ from epad.metrics.registry import Metrics
 from epad.runtime.side_tasks import Tasks
 from epad.storage.event_log import EventKind, EventLog
 from runners.egress.channel import Channel
-from runners.egress.messages import CloseDoor, Decide, Event, OpenDoor, Order, Secret, write_order
+from runners.egress.messages import CloseDoor, CutHost, Decide, Event, OpenDoor, Order, Secret, write_order
 from runners.egress.messages import EventKind as Reported
 from runners.egress.refusal import Why
+from runners.egress.rules import first_match
 
 RESTART_SECONDS: Final = 0.2
 """Between two starts at least: one that cannot run at all is not tried more often."""
@@ -86,7 +88,7 @@ class WayOut:
         self._log: FilteringBoundLogger = structlog.get_logger("epad.confinement")
         self._doors: dict[str, socket.socket] = {}
         self._told: dict[str, OpenDoor] = {}
-        self._cutting: dict[str, asyncio.Future[None]] = {}
+        self._cutting: dict[tuple[str, str, int], asyncio.Future[int]] = {}
         self._wanted = asyncio.Event()
         self._channel: Channel | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -118,20 +120,55 @@ class WayOut:
         )
         known = subsystem in self._told
         self._drop(subsystem)
-        if self._channel is None or not known:
-            return
-        cut = self._cutting.setdefault(subsystem, asyncio.get_running_loop().create_future())
-        self._send(CloseDoor(subsystem))
+        if known:
+            await self._cut(CloseDoor(subsystem), (subsystem, "", 0))
+
+    async def revoke(self, subject: Subject, reason: str = "") -> int | None:
+        """Take an approval back, and cut what is open by it; return how many connections that were.
+
+        None: there was no approval. A host that the policy names itself stays open.
+        """
+        if not self._context.approvals.revoke(subject):
+            return None
+        self._tell(subject.subsystem)
+        self._set_timer()
+        cut = 0
+        if not self._is_named(subject) and subject.subsystem in self._told:
+            place = (subject.subsystem, subject.host, subject.port)
+            cut = await self._cut(CutHost(*place), place)
+        fields = {"host": subject.host, "port": subject.port, "cut": cut, "reason": reason}
+        self._context.events.emit(EventKind.EGRESS_REVOKED, subject.subsystem, **fields)
+        return cut
+
+    def moved(self, subject: Subject) -> tuple[int, int]:
+        """Return how many bytes a subsystem has sent to a host, and received from it, in this run of the daemon."""
+        return self._context.record.moved(subject)
+
+    def policy(self, subsystem: str) -> Policy:
+        """Return a subsystem's policy as of now, without the approvals beside it."""
+        return self._context.policies(subsystem)
+
+    def _is_named(self, subject: Subject) -> bool:
+        """Tell if the policy itself allows a host."""
+        policy = self._context.policies(subject.subsystem)
+        return first_match(policy.hosts, subject.host, subject.port) is not None
+
+    async def _cut(self, order: CloseDoor | CutHost, place: tuple[str, str, int]) -> int:
+        """Have connections cut, and wait until they are; return how many. A process that does not is killed."""
+        if self._channel is None:
+            return 0
+        cut = self._cutting.setdefault(place, asyncio.get_running_loop().create_future())
+        self._send(order)
         try:
             async with asyncio.timeout(CUT_SECONDS):
-                await asyncio.shield(cut)
+                return await asyncio.shield(cut)
         except TimeoutError:
-            self._log.error(
-                "egress.not_cut", subsystem=subsystem, effect="the way out is killed, and another started"
-            )
+            effect = "the way out is killed, and another started"
+            self._log.error("egress.not_cut", subsystem=order.door, effect=effect)
             self._kill()
+            return 0
         finally:
-            self._cutting.pop(subsystem, None)
+            self._cutting.pop(place, None)
 
     def configure(self) -> None:
         """Give every open door the rules as they are now; open connections stay."""
@@ -228,7 +265,7 @@ class WayOut:
         self._context.approvals.withdraw_all()
         for cut in self._cutting.values():
             if not cut.done():
-                cut.set_result(None)
+                cut.set_result(0)
 
     def _drop(self, subsystem: str) -> None:
         self._told.pop(subsystem, None)
@@ -275,8 +312,10 @@ class WayOut:
             case Reported.WITHDRAWN:
                 if question := self._context.approvals.withdraw(event.connection):
                     self._end(question)
-            case Reported.CUT if (cut := self._cutting.get(event.door)) is not None and not cut.done():
-                cut.set_result(None)
+            case Reported.CUT:
+                cut = self._cutting.get((event.door, event.host, event.port))
+                if cut is not None and not cut.done():
+                    cut.set_result(event.count)
             case _:
                 self._context.record.take(event)
 

@@ -79,6 +79,11 @@ def lasting(text: str) -> float | None:
     return float(int(number) * _UNITS[unit])
 
 
+def lasting_or_once(text: str) -> float | None:
+    """Return for how many seconds something is to hold; 0 for `once`, None for `always`."""
+    return 0.0 if text == "once" else lasting(text)
+
+
 def event_or_moment(text: str) -> int | float:
     """Return an event's id as a whole number, a time as a float."""
     return whole(0)(text) if text.lstrip("-").isdecimal() else moment(text)

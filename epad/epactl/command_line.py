@@ -72,6 +72,7 @@ RUN = {
     Operation.RELOAD: confine.reload,
     Operation.LEARN: learn.learn,
     Operation.APPROVE: approvals.approve,
+    Operation.REVOKE_HOST: approvals.revoke,
     Operation.SET_BUDGET: ctl_budget.change,
     Operation.RELAUNCH: ctl_lifeboat.relaunch,
 }
@@ -79,7 +80,6 @@ RUN = {
 
 ASK: Mapping[Operation, Callable[[Call], int]] = {
     Operation.CONFINE_DIFF_READ: confine.diff,
-    Operation.APPROVALS_READ: approvals.show,
 }
 """The questions that show their answer in a way of their own."""
 
@@ -88,7 +88,9 @@ OTHER_WORDS = {Operation.RELEASE: "start"}
 
 LEARN_SECONDS = 1_800.0
 
-REASONS = dict.fromkeys((Operation.RELOAD, Operation.APPROVE, Operation.DENY), orders.NO_REASON)
+REASONS = dict.fromkeys(
+    (Operation.RELOAD, Operation.APPROVE, Operation.DENY, Operation.REVOKE_HOST), orders.NO_REASON
+)
 """The orders that need no reason of a person's."""
 
 
@@ -106,7 +108,16 @@ def make_parser() -> argparse.ArgumentParser:
     common = Parser(add_help=False)
     _add_common(common, socket=argparse.SUPPRESS, output=argparse.SUPPRESS)
     commands = Commands(parser.add_subparsers(required=True, metavar="COMMAND"), common)
-    for add in (_add_looks, _add_reasons, _add_texts, _add_ledger, _add_budgets, _add_usage, _add_operations):
+    for add in (
+        _add_looks,
+        _add_reasons,
+        _add_texts,
+        _add_ledger,
+        _add_budgets,
+        _add_approvals,
+        _add_usage,
+        _add_operations,
+    ):
         add(commands)
     for add in (_add_keys, _add_lifeboat, _add_checkpoints, _add_simulation, _add_machine, _add_shells):
         add(commands)
@@ -288,9 +299,16 @@ def _add_more(operation: Operation, parser: argparse.ArgumentParser) -> None:
                 "--for",
                 dest="seconds",
                 metavar="TIME",
-                type=arguments.lasting,
+                type=arguments.lasting_or_once,
                 default=arguments.HOUR,
-                help="how long it holds: 10m, 1h (the default), 2d, or `always`, which needs --reason",
+                help="how long it holds: 10m, 1h (the default), 2d, `once`, or `always`, which needs --reason",
+            )
+        case Operation.REVOKE_HOST:
+            parser.add_argument(
+                "--subsystem",
+                metavar="NAME",
+                type=arguments.name,
+                help="whose approval it is, where several may reach the host",
             )
         case Operation.LEARN:
             parser.add_argument(
@@ -324,6 +342,12 @@ def _add_budgets(commands: Commands) -> None:
         "name", metavar="NAME", type=arguments.name, nargs="?", help="a subsystem, group:NAME, or all"
     )
     budget.otherwise = "show"
+
+
+def _add_approvals(commands: Commands) -> None:
+    """Add the list of questions; the orders about approvals follow it."""
+    listing = commands.ask(Operation.APPROVALS_READ, approvals.show)
+    commands.below("approvals", listing)
 
 
 def _add_lifeboat(commands: Commands) -> None:

@@ -24,9 +24,15 @@ class ReloadOrder(OrderBody, frozen=True, forbid_unknown_fields=True):
 
 
 class ApprovalOrder(OrderBody, frozen=True, forbid_unknown_fields=True):
-    """The body of an approval: for how many seconds it holds; null is for ever."""
+    """The body of an approval: for how many seconds it holds; 0 is for one connection, null is for ever."""
 
-    seconds: Annotated[float, Meta(gt=0)] | None = APPROVED_SECONDS
+    seconds: Annotated[float, Meta(ge=0)] | None = APPROVED_SECONDS
+
+
+class RevocationOrder(OrderBody, frozen=True, forbid_unknown_fields=True):
+    """The body of an order to take an approval back; a host that several may reach needs its subsystem."""
+
+    subsystem: str = ""
 
 
 class LearnOrder(OrderBody, frozen=True, forbid_unknown_fields=True):

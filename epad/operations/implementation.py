@@ -372,6 +372,11 @@ class DaemonOperations:
         self._note(Operation.DENY, HOST, f"question {number}: {reason}", by)
         return self._result([self.host_approvals.deny(number, f"{reason} ({by})")])
 
+    async def revoke_host(self, name: str, subsystem: str, reason: str, by: str) -> Result:
+        self._note(Operation.REVOKE_HOST, subsystem or HOST, f"{name}: {reason}", by)
+        revoked = await self.host_approvals.revoke(name, subsystem, f"{reason} ({by})")
+        return self._result([revoked.sentence], failed=not revoked.is_kept)
+
     def budgets(self) -> Budgets:
         return {"budgets": self.budget_orders.show()}
 

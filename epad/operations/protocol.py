@@ -59,6 +59,13 @@ class UnknownQuestionError(UnknownNameError):
     kind = "question"
 
 
+class UnknownApprovalError(UnknownNameError):
+    """There is no approval of that host or question, or no more."""
+
+    kind = "approval"
+    declared_by = "; `epactl approvals` lists those that hold"
+
+
 class UnknownIdError(UnknownNameError):
     """There is no event, anomaly, transition or step of that id, or no more."""
 

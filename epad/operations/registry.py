@@ -22,6 +22,7 @@ _NAMED = {
     "datastores": "datastore",
     "budgets": "subsystem, group:NAME, or all",
     "approvals": "question's number",
+    "approved-hosts": "host, or its question's number",
 }
 
 _FIELDS = ("risk", "path", "command", "words", "answer", "body", "query")
@@ -194,6 +195,13 @@ class Operation(StrEnum):
         "/v1/approvals/{name}/deny",
         "deny",
         "Refuse a subsystem the host that it asks for, for an hour.",
+    )
+    REVOKE_HOST = _order(
+        "revoke_host",
+        "/v1/approved-hosts/{name}/revoke",
+        "approvals revoke",
+        "Take an approval back; what is open to that host is cut.",
+        "RevocationOrder",
     )
     LEARN = _order(
         "learn",

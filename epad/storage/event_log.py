@@ -60,6 +60,7 @@ class EventKind(StrEnum):
     EGRESS_REFUSED = "egress.refused"
     EGRESS_ASKED = "egress.asked"
     EGRESS_DECIDED = "egress.decided"
+    EGRESS_REVOKED = "egress.revoked"
     LEDGER_VERIFIED = "ledger.verified"
     RESTORE_DRILLED = "restore.drilled"
     NOTICE = "notice"

@@ -85,6 +85,8 @@ class CallContext:
     held: Callable[[str, str], Rung]
     clock: Clock
     log: FilteringBoundLogger
+    grace_seconds: float = GRACE_SECONDS
+    """How long after a tool's own time its worker may take to say so."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -280,10 +282,12 @@ class ToolCalls:
         try:
             asked = worker.ask(definition.name, turn.arguments, definition.timeout, OUTPUT_BYTES)
             running.began(worker, asked)
-            answer = await asyncio.wait_for(asyncio.shield(asked.answer), definition.timeout + GRACE_SECONDS)
+            answer = await asyncio.wait_for(
+                asyncio.shield(asked.answer), definition.timeout + self._context.grace_seconds
+            )
         except TimeoutError:
             worker.kill()
-            why = f"the worker gave no answer within {definition.timeout + GRACE_SECONDS:g} s"
+            why = f"the worker gave no answer within {definition.timeout + self._context.grace_seconds:g} s"
             return answers.failed(why, "ask for less", "timeout", ToolOutcome.TIMED_OUT)
         except WorkerLostError as error:
             return answers.failed(

@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import quote
 
+from epad.answers.confinement import Approvals
 from epad.answers.decisions import Event, Link, Transition
 from epad.answers.status import ServedUpstream, Status, Subsystem
 from epad.formatting import amounts as limits
 from epad.formatting.text import duration
 from epad.operations.registry import MAX_REASON_CHARACTERS, Operation
+from epad.web.approvals import approvals_form, questions_panel
 from epad.web.graph import dependency_graph
 from epad.web.history import anomaly_list, chain, event_table, incident_list, transition_list
 from epad.web.html import Html, document, join, tag
@@ -29,6 +31,17 @@ class Overview:
     status: Status
     transitions: Sequence[Transition]
     events: Sequence[Event]
+    approvals: Approvals
+
+
+@dataclass(frozen=True, slots=True)
+class Questions:
+    """Holds the contents of the page that answers questions. `token_file` is empty if the page only shows."""
+
+    status: Status
+    approvals: Approvals
+    token_file: str = ""
+    notices: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +67,11 @@ def overview_main(view: Overview) -> Html:
     status = view.status
     victims = {name for incident in status["incidents"] for name in incident["victims"]}
     graph = dependency_graph(status["subsystems"], victims)
+    questions = questions_panel(view.approvals)
     return join(
         phase_ladder(status),
         _section("Trouble", *_trouble(status)),
+        _section("Questions", questions) if questions else None,
         _section("Subsystems", subsystem_table(status["subsystems"]), graph),
         _section("GPU memory", gpu_list(status["gpus"])) if status["gpus"] else None,
         _section("Daemon", _daemon(status)),
@@ -72,14 +87,25 @@ def _trouble(status: Status) -> tuple[Html | None, Html | None]:
     return incidents, None if calm else anomaly_list(status["anomalies"])
 
 
+def approvals_page(view: Questions) -> bytes:
+    """Return the page that answers questions; it does not change by itself."""
+    main = join(
+        _way_back(),
+        tag("h2", "Hosts that subsystems ask for", class_="title"),
+        _notices(view.notices),
+        approvals_form(view.approvals, view.token_file),
+    )
+    return _page("Approvals · epad", view.status, main)
+
+
 def detail_page(view: Detail) -> bytes:
     """Return the page of one subsystem."""
     name = view.subsystem["name"]
     anomalies = [a for a in view.status["anomalies"] if a["subsystem"] == name]
     main = join(
-        tag("p", tag("a", "← everything", href="/")),
+        _way_back(),
         tag("h2", name, class_="title"),
-        [tag("p", notice, class_="notice", role="status") for notice in view.notices],
+        _notices(view.notices),
         _section("Now", anomaly_list(anomalies), subsystem_detail(view.subsystem)),
         _section("Reports", _reports(name, view.reports)) if view.reports else None,
         _section("Why", chain(view.links)),
@@ -90,8 +116,16 @@ def detail_page(view: Detail) -> bytes:
 
 def error_page(status: int, message: str) -> bytes:
     """Render a refusal, with the fix."""
-    main = join(tag("h2", f"{status}"), tag("p", message), tag("p", tag("a", "← everything", href="/")))
+    main = join(tag("h2", f"{status}"), tag("p", message), _way_back())
     return document(_head(f"{status} · epad"), tag("body", tag("main", main)))
+
+
+def _way_back() -> Html:
+    return tag("p", tag("a", "← everything", href="/"))
+
+
+def _notices(notices: Sequence[str]) -> Html:
+    return join([tag("p", notice, class_="notice", role="status") for notice in notices])
 
 
 def _page(title: str, status: Status, main: Html, live: str = "") -> bytes:

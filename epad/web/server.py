@@ -14,16 +14,35 @@ from aiohttp import web
 
 from epad import EpadError
 from epad.answers.decisions import Event
+from epad.answers.orders import Result
 from epad.configuration.schema import WebConfig
 from epad.gate.permissions import Tier, allow
 from epad.listeners.aiohttp_site import Site, url
 from epad.operations.bodies import OrderBody
-from epad.operations.protocol import ConflictError, OperationError, Operations, Peer, UnknownSubsystemError
-from epad.operations.registry import MAX_REASON_CHARACTERS
+from epad.operations.protocol import (
+    ConflictError,
+    OperationError,
+    Operations,
+    Peer,
+    UnknownNameError,
+    UnknownSubsystemError,
+)
+from epad.operations.registry import MAX_REASON_CHARACTERS, Operation
 from epad.runtime.descriptors import share
 from epad.web import guard
 from epad.web.alerts import MAX_BODY_BYTES, AlertDoor
-from epad.web.page import PAGE_ORDERS, Detail, Overview, detail_page, error_page, overview_main, overview_page
+from epad.web.approval_form import ApprovalFormError, read_answer
+from epad.web.page import (
+    PAGE_ORDERS,
+    Detail,
+    Overview,
+    Questions,
+    approvals_page,
+    detail_page,
+    error_page,
+    overview_main,
+    overview_page,
+)
 from epad.web.reports import REPORT_POLICY, ReportError, Reports
 from epad.web.token import PageToken, make_token
 
@@ -42,6 +61,14 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 class WebPageError(EpadError):
     """The page's address could not be listened on."""
+
+
+class _RefusedError(EpadError):
+    """An order of the page is not carried out; `status` is that of the answer."""
+
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class WebPage:
@@ -91,6 +118,8 @@ class WebPage:
                 web.get("/subsystems/{name}", self._detail),
                 web.get("/subsystems/{name}/reports/{report:.+}", self._report),
                 web.post("/subsystems/{name}/orders", self._order),
+                web.get("/approvals", self._approvals),
+                web.post("/approvals", self._answer),
                 web.post("/alerts", self._alerts.receive),
                 *(web.get(f"/{name}", _asset(name)) for name in _ASSETS),
             ]
@@ -142,7 +171,9 @@ class WebPage:
             raise
         except web.HTTPException as error:
             response = _error(error.status, error.reason)
-        except UnknownSubsystemError as error:
+        except _RefusedError as error:
+            response = _error(error.status, str(error))
+        except UnknownNameError as error:
             response = _error(404, str(error))
         except ReportError as error:
             response = _error(404, str(error))
@@ -163,7 +194,15 @@ class WebPage:
     async def _view(self) -> Overview:
         phase = await self._operations.phase()
         events = await self._operations.events(-SHOWN_EVENTS, SHOWN_EVENTS)
-        return Overview(self._operations.status(), phase["history"][-10:], events)
+        approvals = self._operations.approvals()
+        return Overview(self._operations.status(), phase["history"][-10:], events, approvals)
+
+    async def _approvals(self, _: web.Request) -> web.Response:
+        return _page(self._render_approvals())
+
+    def _render_approvals(self, *notices: str) -> bytes:
+        status, approvals = self._operations.status(), self._operations.approvals()
+        return approvals_page(Questions(status, approvals, self._token.file, notices))
 
     async def _detail(self, request: web.Request) -> web.Response:
         return _page(await self._render_detail(request.match_info["name"]))
@@ -187,32 +226,55 @@ class WebPage:
         )
 
     async def _order(self, request: web.Request) -> web.Response:
-        """Carry out an order from the form: same origin, right token, then the gate like everyone's."""
+        """Carry out an order about a subsystem."""
         name = request.match_info["name"]
-        wrong = guard.refuse_origin(request.headers, request.host)
-        if wrong:
-            return _error(403, wrong)
-        form = await _form(request)
-        wrong = guard.refuse_token(str(form.get("token", "")), self._token.value)
-        if wrong:
-            return _error(403, wrong)
+        form = await self._form_with_token(request)
         operation = next((order for order in PAGE_ORDERS if order == form.get("order")), None)
         reason = str(form.get("reason", "")).strip()[:MAX_REASON_CHARACTERS]
         if operation is None or not reason:
             return _error(400, f"an order is {' or '.join(PAGE_ORDERS)}, and gives its reason")
+        said = _said(await self._give(operation, name, OrderBody(reason)))
+        return _page(await self._render_detail(name, f"{operation}: {said}"))
+
+    async def _answer(self, request: web.Request) -> web.Response:
+        """Answer a question of a subsystem, or take an approval back."""
+        form = await self._form_with_token(request)
+        try:
+            answer = read_answer(form)
+        except ApprovalFormError as error:
+            return _error(400, str(error))
+        if not answer.is_asked(self._operations.approvals()):
+            return _error(
+                409, f"question {answer.number} is not about {answer.place} any more: open the page again"
+            )
+        return _page(
+            self._render_approvals(_said(await self._give(answer.operation, answer.name, answer.body)))
+        )
+
+    async def _form_with_token(self, request: web.Request) -> Mapping[str, object]:
+        """Return the form of a request from the page itself, with the right token. Raises _RefusedError."""
+        if wrong := guard.refuse_origin(request.headers, request.host):
+            raise _RefusedError(403, wrong)
+        form = await _form(request)
+        if wrong := guard.refuse_token(str(form.get("token", "")), self._token.value):
+            raise _RefusedError(403, wrong)
+        return form
+
+    async def _give(self, operation: Operation, name: str, body: OrderBody) -> Result:
+        """Give an order, through the gate like everyone's. Raises _RefusedError, UnknownNameError."""
         # Who has the token can read the daemon's own files, so the tier is its user's.
         decision = allow(Tier.OPERATOR, operation)
         await self._operations.audit(operation, Tier.OPERATOR, allowed=decision.allowed, peer=self._peer)
+        if not decision.allowed:
+            raise _RefusedError(403, decision.reason)
         try:
-            result = await self._operations.order(operation, name, OrderBody(reason), "the status page")
+            return await self._operations.order(operation, name, body, "the status page")
         except ConflictError as error:
-            return _error(409, str(error))
-        except UnknownSubsystemError:
+            raise _RefusedError(409, str(error)) from error
+        except UnknownNameError:
             raise
         except OperationError as error:
-            return _error(500, str(error))
-        said = "; ".join(str(text) for text in result["results"])
-        return _page(await self._render_detail(name, f"{operation}: {said}"))
+            raise _RefusedError(500, str(error)) from error
 
     async def _live(self, request: web.Request) -> web.StreamResponse:
         """Server-sent events: an empty word whenever the page should be looked at anew."""
@@ -243,6 +305,10 @@ async def _something(queue: asyncio.Queue[Event]) -> None:
         return
     while not queue.empty():
         queue.get_nowait()
+
+
+def _said(result: Result) -> str:
+    return "; ".join(str(text) for text in result["results"])
 
 
 async def _form(request: web.Request) -> Mapping[str, object]:

@@ -109,6 +109,20 @@ class Connection:
         reader, _ = self._client
         return reader.at_eof()
 
+    def wants(self, host: str, port: int) -> bool:
+        """Tell if it leads, or is to lead, to a host and port."""
+        return (self._said.host, self._said.port) == (host, port)
+
+    @property
+    def is_open(self) -> bool:
+        """Tell if bytes of the client have been sent on."""
+        return self._tunnel is not None
+
+    def revoke(self) -> None:
+        """End both sides now, since its host may no longer be reached."""
+        self._why_cut = Why.REVOKED
+        self.cut()
+
     def cut(self) -> None:
         """End both sides now."""
         for streams in (self._client, self._server):

@@ -40,7 +40,7 @@ class Door:
         self._ways = Ways(network, order.limits.dial_seconds)
         self._room = asyncio.Semaphore(order.limits.connections)
         self._tasks: set[asyncio.Task[None]] = set()
-        self._connections: dict[int, Connection] = {}
+        self._connections: dict[int, tuple[Connection, asyncio.Task[None] | None]] = {}
         self._questions: dict[int, asyncio.Future[Decide]] = {}
         self._refusing_since = float("-inf")
         self._refusals = 0
@@ -87,11 +87,26 @@ class Door:
 
     def close(self) -> int:
         """Cut all that is open, at once; return how many connections that were."""
-        for connection in self._connections.values():
+        for connection, _ in self._connections.values():
             connection.cut()
         for task in self._tasks:
             task.cancel()
         return len(self._tasks)
+
+    async def cut(self, host: str, port: int) -> int:
+        """Cut what is open, or being opened, to a host and port; return how many connections were open.
+
+        A connection that is still being opened has sent nothing on, and sends nothing any more.
+        """
+        tasks, count = set(), 0
+        for connection, task in self._connections.values():
+            if task is not None and connection.wants(host, port):
+                count += connection.is_open
+                connection.revoke()
+                task.cancel()
+                tasks.add(task)
+        await asyncio.gather(*tasks, return_exceptions=True)
+        return count
 
     async def ended(self) -> None:
         """Wait until all that was cut has ended."""
@@ -155,7 +170,7 @@ class Door:
         number = next(_numbers)
         with contextlib.suppress(OSError):
             connection = Connection(self, number, await streams_of(accepted))
-            self._connections[number] = connection
+            self._connections[number] = connection, asyncio.current_task()
             try:
                 await connection.serve()
             finally:

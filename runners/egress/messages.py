@@ -61,6 +61,15 @@ class CloseDoor:
 
 
 @dataclass(frozen=True, slots=True)
+class CutHost:
+    """Orders the connections of a door to one host and port to be cut; its rules have been changed before."""
+
+    door: str
+    host: str
+    port: int
+
+
+@dataclass(frozen=True, slots=True)
 class Decide:
     """Answers a question: may that connection go on? `words` are for the client if it may not."""
 
@@ -70,8 +79,8 @@ class Decide:
     words: str = ""
 
 
-Order = OpenDoor | CloseDoor | Decide
-_NAMES: Final = {OpenDoor: "open", CloseDoor: "close", Decide: "decide"}
+Order = OpenDoor | CloseDoor | CutHost | Decide
+_NAMES: Final = {OpenDoor: "open", CloseDoor: "close", CutHost: "cut", Decide: "decide"}
 
 
 class EventKind(StrEnum):
@@ -87,7 +96,7 @@ class EventKind(StrEnum):
     """So many bytes have passed since the connection was opened."""
     CLOSED = "closed"
     CUT = "cut"
-    """A door is closed, and nothing is open through it any more."""
+    """Nothing is open through a door any more, or to the host and port that are named."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +141,8 @@ def read_order(message: bytes) -> Order:
             return OpenDoor(rules=rules, limits=limits, secrets=secrets, decoys=decoys, **values)
         case "close":
             return CloseDoor(**values)
+        case "cut":
+            return CutHost(**values)
         case "decide":
             return Decide(**values)
         case other:

@@ -4,11 +4,20 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import Sequence
+from collections.abc import Coroutine, Sequence
 
 from runners.egress.channel import Channel
 from runners.egress.door import Door
-from runners.egress.messages import CloseDoor, Decide, Event, EventKind, OpenDoor, read_order, write_event
+from runners.egress.messages import (
+    CloseDoor,
+    CutHost,
+    Decide,
+    Event,
+    EventKind,
+    OpenDoor,
+    read_order,
+    write_event,
+)
 from runners.egress.network import Network
 
 
@@ -37,6 +46,8 @@ class Proxy:
                 self._open(order, sockets)
             case CloseDoor(door):
                 self._close(door)
+            case CutHost(name, host, port):
+                self._start(self._cut(name, host, port), f"cut of {name}")
             case Decide() as decided:
                 any(door.decide(decided) for door in self._doors.values())
 
@@ -61,9 +72,18 @@ class Proxy:
         task.cancel()
         listener.close()
         count = door.close()
-        closing = asyncio.create_task(self._closed(door, count), name=f"closing of {name}")
-        self._closing.add(closing)
-        closing.add_done_callback(self._closing.discard)
+        self._start(self._closed(door, count), f"closing of {name}")
+
+    def _start(self, ending: Coroutine[None, None, None], name: str) -> None:
+        task = asyncio.create_task(ending, name=name)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
+
+    async def _cut(self, name: str, host: str, port: int) -> None:
+        """Cut what a door has open to a host, and tell the daemon when that has ended."""
+        door = self._doors.get(name)
+        count = 0 if door is None else await door.cut(host, port)
+        self._report(Event(EventKind.CUT, door=name, host=host, port=port, count=count))
 
     async def _closed(self, door: Door, count: int) -> None:
         await door.ended()

@@ -30,6 +30,7 @@ class Why(StrEnum):
     UNANSWERED = "unanswered"
     TOO_MANY_QUESTIONS = "too_many_questions"
     IDLE = "idle"
+    REVOKED = "revoked"
     CUT = "cut"
 
 

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from epad.confinement.approvals import (
     ANSWER_SECONDS,
+    APPROVED_SECONDS,
     MOST_OPEN,
+    ONCE,
     ApprovalError,
     Approvals,
     Question,
@@ -143,8 +145,77 @@ def test_a_question_is_answered_once(approvals: Approvals, answer: str) -> None:
         getattr(approvals, answer)(1)
 
 
+def test_once_is_for_those_who_wait(approvals: Approvals) -> None:
+    """The next one asks anew, and no rule lets it pass."""
+    question = asked(approvals, connection=7)
+    asked(approvals, connection=8)
+    assert approvals.approve(question.number, ONCE) == [7, 8]
+    assert approvals.rules("agent") == ()
+    assert approvals.standing() == ()
+    again = asked(approvals, connection=9)
+    assert (again.number, again.state, again.waiting) == (2, State.OPEN, [9])
+
+
+def test_once_is_for_the_next_where_nobody_waits(approvals: Approvals, clock: ManualClock) -> None:
+    """For one, within an hour, and by no rule: the door asks for it."""
+    number = asked(approvals, connection=7).number
+    approvals.withdraw(7)
+    assert approvals.approve(number, ONCE) == []
+    assert approvals.rules("agent") == ()
+    assert [one.question.once for one in approvals.standing() if one.question] == [True]
+    assert asked(approvals, connection=8).state is State.ALLOWED
+    assert asked(approvals, connection=9).state is State.OPEN
+    approvals.withdraw(9)
+    approvals.approve(2, ONCE)
+    clock.advance(APPROVED_SECONDS)
+    assert asked(approvals, connection=10).state is State.OPEN
+
+
+@pytest.mark.parametrize("seconds", [60.0, None, ONCE])
+def test_what_is_taken_back_is_asked_for_anew(approvals: Approvals, seconds: float | None) -> None:
+    number = asked(approvals, connection=7).number
+    approvals.withdraw(7)
+    approvals.approve(number, seconds)
+    assert approvals.revoke(subject())
+    assert (approvals.rules("agent"), approvals.standing(), approvals.always) == ((), (), frozenset())
+    assert asked(approvals, connection=8).state is State.OPEN
+    assert not approvals.revoke(subject())
+
+
+def test_an_approval_of_an_earlier_run_is_taken_back(clock: ManualClock) -> None:
+    """No question answers to it."""
+    approvals = Approvals(clock, [subject(), subject("b.example")])
+    assert [(one.subject, one.until, one.question) for one in approvals.standing()] == [
+        (subject(), None, None),
+        (subject("b.example"), None, None),
+    ]
+    assert approvals.revoke(subject())
+    assert approvals.rules("agent") == (HostRule("b.example"),)
+
+
+def test_a_question_that_no_one_has_allowed_is_not_taken_back(approvals: Approvals) -> None:
+    """Who waits goes on waiting; who was denied stays denied."""
+    question = asked(approvals, connection=7)
+    assert not approvals.revoke(subject())
+    assert approvals.all() == (question,)
+    approvals.deny(question.number)
+    assert not approvals.revoke(subject())
+    assert asked(approvals, connection=8).state is State.DENIED
+
+
+def test_a_question_that_is_asked_again_forgets_who_asked_before(approvals: Approvals) -> None:
+    """Another program may ask now: the former's name would speak for it."""
+    question = asked(approvals, connection=7)
+    question.program = "git"
+    approvals.withdraw(7)
+    assert asked(approvals, connection=8).program == ""
+
+
 STEPS = st.lists(
-    st.tuples(st.sampled_from(["ask", "approve", "deny", "withdraw", "wait", "hold"]), st.integers(0, 9)),
+    st.tuples(
+        st.sampled_from(["ask", "approve", "once", "deny", "revoke", "withdraw", "wait", "hold"]),
+        st.integers(0, 9),
+    ),
     max_size=60,
 )
 
@@ -163,6 +234,11 @@ def test_whatever_happens_nobody_waits_for_nothing(steps: list[tuple[str, int]])
                 case "approve":
                     approvals.approve(number)
                     allowed |= {one.subject.rule for one in approvals.all() if one.number == number}
+                case "once":
+                    approvals.approve(number, ONCE)
+                case "revoke":
+                    approvals.revoke(subject(f"h{number}.example"))
+                    allowed.discard(subject(f"h{number}.example").rule)
                 case "deny":
                     approvals.deny(number)
                 case "withdraw":

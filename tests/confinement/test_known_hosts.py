@@ -61,6 +61,17 @@ async def test_an_approval_for_ever_is_kept(database: Database) -> None:
     assert await hosts.approved() == [SUBJECT]
 
 
+async def test_an_approval_that_is_taken_back_is_kept_no_longer(database: Database) -> None:
+    """The other one is, and the host stays one that was reached."""
+    hosts, other = KnownHosts(database, ManualClock()), Subject("agent", "a.example", 8443)
+    assert hosts.is_first(SUBJECT)
+    for subject in (SUBJECT, other):
+        await hosts.approve(subject, "needed")
+    await hosts.revoke(SUBJECT)
+    assert await hosts.approved() == [other]
+    assert not hosts.is_first(SUBJECT)
+
+
 async def test_a_disk_that_takes_nothing_costs_a_second_telling(tmp_path: Path) -> None:
     """And nothing else."""
     database = Database(tmp_path / "state.db", "")

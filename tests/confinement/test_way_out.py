@@ -9,10 +9,12 @@ from collections.abc import AsyncIterator
 
 import pytest
 import structlog
+from fake_internet import Client
 from patience import until
+from tls_hello import real_hello
 from way_out_world import WayOutWorld, way_out_world
 
-from epad.confinement.approvals import ApprovalError, State
+from epad.confinement.approvals import ONCE, ApprovalError, State, Subject
 from epad.confinement.metrics import EGRESS_OPEN
 from epad.storage.event_log import EventKind
 from probes.egress import EgressOpened, EgressRefused, EgressSent
@@ -198,6 +200,88 @@ async def test_a_person_denies_a_host(world: WayOutWorld) -> None:
     assert (await (await world.client()).connect("b.example:443")).code == "denied"
     with pytest.raises(ApprovalError):
         world.way_out.approve(1)
+
+
+async def test_an_approval_for_once_lets_one_through(world: WayOutWorld) -> None:
+    """The connection that waits; the next asks anew. One that nobody waits for lets the next pass."""
+    await world.open("agent", ask=True)
+    waiting = asyncio.create_task((await world.client()).connect("localhost.invalid:443"))
+    await world.events.one(EventKind.EGRESS_ASKED)
+    world.way_out.approve(1, ONCE)
+    assert (await waiting).code == "unknown_name"
+    second = await world.client()
+    second.writer.write(b"CONNECT localhost.invalid:443 HTTP/1.1\r\n\r\n")
+    assert (await world.events.one(EventKind.EGRESS_ASKED, 2))["question"] == 2
+    second.writer.close()
+    await until(lambda: not list(world.approvals.open()))
+    world.way_out.approve(2, ONCE)
+    assert (await (await world.client()).connect("localhost.invalid:443")).code == "unknown_name"
+    third = await world.client()
+    third.writer.write(b"CONNECT localhost.invalid:443 HTTP/1.1\r\n\r\n")
+    assert (await world.events.one(EventKind.EGRESS_ASKED, 3))["question"] == 3
+
+
+async def approved_tunnel(world: WayOutWorld) -> tuple[Client, Subject]:
+    """A tunnel that an approval stands for: a rule pins its name, which is taken out of the policy afterwards."""
+    await world.open("agent", RULE, ask=True)
+    client = await world.tunnel()
+    subject = Subject("agent", "a.example", world.server_port)
+    world.approvals._always.add(subject)
+    world.policy("agent", ask=True)
+    world.way_out.configure()
+    return client, subject
+
+
+async def test_an_approval_that_is_taken_back_ends_what_is_open_by_it(world: WayOutWorld) -> None:
+    """Within the call, and nothing else of the subsystem; the next try asks; it is on record with its reason."""
+    client, subject = await approved_tunnel(world)
+    world.policy("agent", "b.example=127.0.0.1:HERE", ask=True)
+    world.way_out.configure()
+    other = await world.tunnel(host="b.example")
+    assert await world.way_out.revoke(subject, "enough") == 1
+    assert await client.rest() == b""
+    closed = await world.events.one(EventKind.EGRESS_CLOSED)
+    assert (closed["host"], closed["why"]) == ("a.example", Why.REVOKED)
+    assert await other.send(b"still") == b"still"
+    assert world.events.of(EventKind.EGRESS_REVOKED) == [
+        {"host": "a.example", "port": world.server_port, "cut": 1, "reason": "enough"}
+    ]
+    hello = len(real_hello("a.example"))
+    assert world.way_out.moved(subject) == (hello, hello)
+    again = await world.client()
+    again.writer.write(f"CONNECT a.example:{world.server_port} HTTP/1.1\r\n\r\n".encode())
+    assert (await world.events.one(EventKind.EGRESS_ASKED))["host"] == "a.example"
+    assert await world.way_out.revoke(subject, "again") is None
+
+
+async def test_what_the_policy_names_itself_stays_open(world: WayOutWorld) -> None:
+    """An approval beside it is taken back all the same."""
+    client, subject = await approved_tunnel(world)
+    world.policy("agent", RULE)
+    world.way_out.configure()
+    assert await world.way_out.revoke(subject) == 0
+    assert await client.send(b"still") == b"still"
+    assert world.approvals.standing() == ()
+
+
+async def test_a_process_that_does_not_cut_what_is_taken_back_is_killed(world: WayOutWorld) -> None:
+    """Its connections end with it."""
+    client, subject = await approved_tunnel(world)
+    pid = world.way_out.pid
+    assert pid is not None
+    os.kill(pid, signal.SIGSTOP)
+    assert await world.way_out.revoke(subject) == 0
+    assert await client.rest() == b""
+    await until(lambda: world.way_out.pid not in {None, pid})
+
+
+async def test_an_approval_of_a_held_subsystem_is_taken_back(world: WayOutWorld) -> None:
+    """Nothing is open that would have to be cut."""
+    client, subject = await approved_tunnel(world)
+    await world.way_out.close("agent")
+    assert await client.rest() == b""
+    assert await world.way_out.revoke(subject) == 0
+    assert world.approvals.rules("agent") == ()
 
 
 async def test_a_sixth_question_is_refused_at_once(world: WayOutWorld) -> None:

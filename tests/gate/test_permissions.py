@@ -42,6 +42,7 @@ PERMITTED = {
     (Tier.OPERATOR, Operation.APPROVALS_READ),
     (Tier.OPERATOR, Operation.APPROVE),
     (Tier.OPERATOR, Operation.DENY),
+    (Tier.OPERATOR, Operation.REVOKE_HOST),
     (Tier.OPERATOR, Operation.LEARN),
     (Tier.OBSERVER, Operation.STATUS_READ),
     (Tier.OBSERVER, Operation.EVENTS_READ),

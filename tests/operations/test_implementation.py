@@ -26,7 +26,7 @@ from epad.gate.permissions import Tier
 from epad.gateway.client_keys import Keys
 from epad.operations import implementation as module
 from epad.operations.budgets import BudgetOrders
-from epad.operations.host_approvals import HostApprovals
+from epad.operations.host_approvals import HostApprovals, Revoked
 from epad.operations.implementation import DaemonOperations
 from epad.operations.learning import LearningError
 from epad.operations.protocol import (
@@ -91,13 +91,16 @@ class Bench:
         self.accepted = name
 
     def show(self) -> Approvals:
-        return {"questions": [], "always": {"chat": ["a.example:443"]}}
+        return {"questions": [], "standing": [], "always": {"chat": ["a.example:443"]}}
 
     async def approve(self, number: str, seconds: float | None, reason: str) -> str:
         return f"{number} for {seconds}: {reason}"
 
     def deny(self, number: str, reason: str) -> str:
         return f"not {number}: {reason}"
+
+    async def revoke(self, name: str, subsystem: str, reason: str) -> Revoked:
+        return Revoked(f"no more {name} of {subsystem}: {reason}", is_kept=name != "b.example")
 
     async def begin(self, name: str, seconds: float, why: str) -> Path:
         if self.recorded is not None:
@@ -371,6 +374,15 @@ async def test_a_question_about_a_host_is_answered(bench: Bench) -> None:
     assert (await bench.orders.deny("8", "no", "ada"))["results"] == ["not 8: no (ada)"]
     orders = [(fields["order"], fields["reason"]) for _, _, fields in await bench.written()]
     assert orders == [("approve", "question 7: needed"), ("deny", "question 8: no")]
+
+
+async def test_an_approval_is_taken_back_on_record(bench: Bench) -> None:
+    """One that would hold again after a start has failed."""
+    kept = await bench.orders.revoke_host("a.example", "chat", "enough", "ada")
+    assert (kept["results"], kept["failed"]) == (["no more a.example of chat: enough (ada)"], False)
+    assert (await bench.orders.revoke_host("b.example", "", "enough", "ada"))["failed"]
+    orders = [(fields["order"], fields["reason"]) for _, _, fields in await bench.written()]
+    assert orders == [("revoke_host", "a.example: enough"), ("revoke_host", "b.example: enough")]
 
 
 async def test_what_a_reload_would_change_in_policies_can_be_asked(bench: Bench) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 from blank_answer import blank
 
-from epad.answers.confinement import Approvals, PolicyChanges
+from epad.answers.confinement import Approvals, HostQuestion, PolicyChanges, StandingApproval
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
 from epad.answers.orders import Budgets, Limit, Result
 from epad.answers.status import Anomaly, Gpu, Host, ServedUpstream, Status, Subsystem
@@ -89,6 +89,41 @@ def gpu(name: str, **changes: Any) -> Gpu:
         **changes,
     }
     return msgspec.convert(answer, Gpu)
+
+
+def question(number: int, **changes: Any) -> HostQuestion:
+    """A question of chat about a host that waits for a person, unless told otherwise."""
+    answer = {
+        **blank(HostQuestion),
+        "number": number,
+        "subsystem": "chat",
+        "host": "files.example",
+        "port": 443,
+        "state": "open",
+        "program": "python3 agent.py",
+        "tries": 1,
+        "asked_seconds_ago": 5.0,
+        "left_seconds": 25.0,
+        "widens": ["chat: + connect files.example:443; at once"],
+        **changes,
+    }
+    return msgspec.convert(answer, HostQuestion)
+
+
+def approval(host: str, **changes: Any) -> StandingApproval:
+    """An approval of chat's for ever, unless told otherwise."""
+    answer = {
+        **blank(StandingApproval),
+        "subsystem": "chat",
+        "host": host,
+        "port": 443,
+        "number": None,
+        "left_seconds": None,
+        "once": False,
+        "reason": "needed",
+        **changes,
+    }
+    return msgspec.convert(answer, StandingApproval)
 
 
 def status(**changes: Any) -> Status:
@@ -187,7 +222,7 @@ class FakeOperations:
         self.printing: list[list[str]] = []
         self.logs_asked: list[tuple[str, int, float | None]] = []
         self.subscribed = asyncio.Event()
-        self.host_approvals: Approvals = {"questions": [], "always": {}}
+        self.host_approvals: Approvals = {"questions": [], "standing": [], "always": {}}
         self.policy_changes: PolicyChanges = {"needs_reason": False, "changes": []}
 
     def happen(self, kind: str, subsystem_name: str = "", **fields: Any) -> None:
@@ -324,7 +359,9 @@ class FakeOperations:
                     raise ConflictError(f"{phase} cannot be forced: {why}")
             case Operation.RELAUNCH, _:
                 raise ConflictError("only LIFEBOAT is left by a relaunch; this is QUARANTINE")
-            case Operation.APPROVE | Operation.DENY | Operation.LEARN | Operation.RELOAD, _:
+            case ((Operation.APPROVE | Operation.DENY | Operation.REVOKE_HOST), _):
+                self.bodies.append(body)
+            case ((Operation.LEARN | Operation.RELOAD), _):
                 self.bodies.append(body)
             case Operation.ACCEPT_DATASTORE, _:
                 if name != "memory":

@@ -123,6 +123,7 @@ DEEDS = {
     Operation.APPROVALS_READ: Deed(("approvals",)),
     Operation.APPROVE: Deed(order("approve", "1")),
     Operation.DENY: Deed(order("deny", "1")),
+    Operation.REVOKE_HOST: Deed(order("approvals", "revoke", "a.example")),
     Operation.LEARN: Deed(order("confine", "learn", "target", "--for", "1s")),
     Operation.API_READ: Deed(()),
     Operation.LOGS_READ: Deed(("logs", "caller")),
@@ -159,6 +160,7 @@ APART = {
     Operation.API_READ,
     Operation.APPROVE,
     Operation.DENY,
+    Operation.REVOKE_HOST,
     Operation.LEARN,
 }
 
@@ -272,7 +274,7 @@ def test_nobody_calls_a_model_without_a_key(box: SystemdBox) -> None:
 
 
 @pytest.mark.parametrize("who", WHO)
-@pytest.mark.parametrize("operation", [Operation.APPROVE, Operation.DENY])
+@pytest.mark.parametrize("operation", [Operation.APPROVE, Operation.DENY, Operation.REVOKE_HOST])
 def test_a_question_is_answered_by_who_may(box: SystemdBox, operation: Operation, who: str) -> None:
     """No subsystem asks here: who may is told so, and who may not is refused before."""
     said = "refused" if ask(box, who, *DEEDS[operation].command) == REFUSED else "done"

@@ -102,6 +102,7 @@ async def make_scene(path: Path) -> Scene:
         ),
         clock=clock,
         log=structlog.get_logger(),
+        grace_seconds=0.05,
     )
     made = Scene(path, ledger, ToolCalls(context, catalogue(silent=0.05)), starter, access, clock, sessions)
     holder.append(made)
@@ -273,9 +274,8 @@ async def test_a_call_out_of_time_says_so(scene: Scene) -> None:
     assert (await scene.end(answer.turn)).outcome is ToolOutcome.TIMED_OUT
 
 
-async def test_a_worker_that_answers_nothing_is_killed(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_worker_that_answers_nothing_is_killed(scene: Scene) -> None:
     """It loses its calls, and the next one has another worker."""
-    monkeypatch.setattr("epad.tools.call.GRACE_SECONDS", 0.05)
     answer = await scene.call("silent")
 
     assert answer.reason_code == "timeout"

@@ -14,7 +14,9 @@ async def overview(**changes: object) -> str:
     operations = FakeOperations()
     operations.happen("turn.refused", "chat", code=EVIL, tokens=7)
     history = (await operations.phase())["history"]
-    return overview_page(Overview(status(**changes), history, operations.stored)).decode()
+    return overview_page(
+        Overview(status(**changes), history, operations.stored, operations.host_approvals)
+    ).decode()
 
 
 async def test_the_ladder_shows_where_we_are() -> None:

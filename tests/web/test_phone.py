@@ -10,11 +10,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_operations import FakeOperations, gpu, status, subsystem
+from fake_operations import FakeOperations, approval, gpu, question, status, subsystem
 
 from epad.answers.decisions import Link
 from epad.answers.status import Status
-from epad.web.page import Detail, Overview, detail_page, error_page, overview_page
+from epad.web.page import (
+    Detail,
+    Overview,
+    Questions,
+    approvals_page,
+    detail_page,
+    error_page,
+    overview_page,
+)
 
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 FLAGS = [
@@ -100,8 +108,18 @@ async def make_pages() -> dict[str, bytes]:
     short = (await operations.explain("wargame"))["chain"]
     long: list[Link] = [{**link, "text": WORDS, "id": f"operation-{LONG}"} for link in short]
     links = [*short, *long]
+    host = f"{LONG.replace('_', '-')}.{'x' * 60}.example"
+    asked = question(7, subsystem=LONG, host=host, program=WORDS, widens=[WORDS], sent_bytes=1 << 40)
+    operations.host_approvals = {
+        "questions": [asked, {**asked, "number": 8, "state": "unanswered"}],
+        "standing": [approval(host, subsystem=LONG, reason=WORDS, sent_bytes=1 << 40)],
+        "always": {},
+    }
     return {
-        "overview": overview_page(Overview(told, history, operations.stored)),
+        "overview": overview_page(Overview(told, history, operations.stored, operations.host_approvals)),
+        "approvals": approvals_page(
+            Questions(told, operations.host_approvals, "/run/epad/" + LONG, (WORDS,))
+        ),
         "detail": detail_page(
             Detail(told, told["subsystems"][2], links, (LONG,), "/run/epad/" + LONG, (WORDS,))
         ),
@@ -132,7 +150,7 @@ def opened(browser: Any, page: bytes, width: int) -> Any:
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-@pytest.mark.parametrize("kind", ["overview", "detail", "error"])
+@pytest.mark.parametrize("kind", ["overview", "approvals", "detail", "error"])
 def test_nothing_is_cut_on_a_phone(browser: Any, pages: dict[str, bytes], kind: str, width: int) -> None:
     """Long names, reasons, addresses and numbers are broken over lines; nothing has to be scrolled to the side."""
     one = opened(browser, pages[kind], width)

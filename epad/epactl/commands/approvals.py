@@ -1,4 +1,4 @@
-"""Show which hosts subsystems ask for, and approve one for a time or for ever."""
+"""Show which hosts subsystems ask for, approve one for a time or for ever, and take an approval back."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from epad.operations.registry import Operation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from epad.answers.confinement import Approvals, HostQuestion
+    from epad.answers.confinement import Approvals, HostQuestion, StandingApproval
 
 _HEADS = ("NUMBER", "SUBSYSTEM", "HOST", "STATE", "LEFT", "TRIES", "PROGRAM")
 
@@ -23,16 +23,17 @@ def show(call: Call) -> int:
     lines = (
         render.table(_HEADS, [_cells(row) for row in rows], call.terminal.style) if rows else ["no questions"]
     )
-    for subsystem, hosts in answer["always"].items():
-        lines.append(f"{clean(subsystem)} may always reach {clean(', '.join(hosts))}")
+    lines += [_standing(one) for one in answer["standing"]]
+    if answer["standing"]:
+        lines.append("`epactl approvals revoke HOST --subsystem NAME` takes one back")
     if any(row["state"] == "open" for row in rows):
-        lines.append("`epactl approve NUMBER [--for 1h|always]` or `epactl deny NUMBER` answers one")
+        lines.append("`epactl approve NUMBER [--for once|1h|always]` or `epactl deny NUMBER` answers one")
     call.terminal.show(answer, lines)
     return EXIT_OK
 
 
 def approve(call: Call) -> int:
-    """`epactl approve NUMBER [--for 1h|always] [--reason R]`. Raises UsageError, ClientError."""
+    """`epactl approve NUMBER [--for once|1h|always] [--reason R]`. Raises UsageError, ClientError."""
     if call.arguments.dry_run:
         return rehearse(call, Operation.APPROVE)
     seconds, reason = call.arguments.seconds, call.arguments.reason
@@ -42,6 +43,24 @@ def approve(call: Call) -> int:
     answer = call.client.order(target, reason, seconds=seconds)
     call.terminal.show(answer, render.result_lines(answer))
     return EXIT_FAILED if answer.get("failed") else EXIT_OK
+
+
+def revoke(call: Call) -> int:
+    """`epactl approvals revoke NUMBER|HOST [--subsystem NAME] [--reason R]`. Raises ClientError."""
+    if call.arguments.dry_run:
+        return rehearse(call, Operation.REVOKE_HOST)
+    target = Operation.REVOKE_HOST.target(quote(call.arguments.name))
+    answer = call.client.order(target, call.arguments.reason, subsystem=call.arguments.subsystem or "")
+    call.terminal.show(answer, render.result_lines(answer))
+    return EXIT_FAILED if answer.get("failed") else EXIT_OK
+
+
+def _standing(one: StandingApproval) -> str:
+    left = one["left_seconds"]
+    until = "always" if left is None else f"for {left:.0f} s more"
+    return clean(
+        f"{one['subsystem']} may reach {one['host']}:{one['port']} {'once' if one['once'] else until}"
+    )
 
 
 def _cells(question: HostQuestion) -> tuple[str, ...]:

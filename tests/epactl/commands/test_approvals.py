@@ -8,9 +8,9 @@ import json
 import pytest
 from control_door import Door
 
-from epad.answers.confinement import HostQuestion
+from epad.answers.confinement import HostQuestion, StandingApproval
 from epad.epactl import main
-from epad.operations.bodies import ApprovalOrder
+from epad.operations.bodies import ApprovalOrder, RevocationOrder
 
 
 async def epactl(door: Door, *words: str) -> int:
@@ -20,7 +20,15 @@ async def epactl(door: Door, *words: str) -> int:
 def question(number: int, state: str, left: float | None) -> HostQuestion:
     return {
         "number": number, "subsystem": "agent", "host": "a.example", "port": 443, "state": state, "program": "curl",
-        "tries": 1, "asked_seconds_ago": 5.0, "left_seconds": left, "reason": "",
+        "tries": 1, "asked_seconds_ago": 5.0, "left_seconds": left, "reason": "", "widens": [],
+        "sent_bytes": 0, "received_bytes": 0,
+    }  # fmt: skip
+
+
+def standing(host: str, left: float | None, *, once: bool = False) -> StandingApproval:
+    return {
+        "subsystem": "agent", "host": host, "port": 443, "number": None, "left_seconds": left, "once": once,
+        "reason": "", "sent_bytes": 0, "received_bytes": 0,
     }  # fmt: skip
 
 
@@ -32,21 +40,36 @@ async def test_questions_are_shown_those_that_wait_last(
     assert capsys.readouterr().out == "no questions\n"
     door.operations.host_approvals = {
         "questions": [question(1, "open", 25.0), question(2, "unanswered", None)],
+        "standing": [
+            standing("b.example", None),
+            standing("c.example", 60.0),
+            standing("d.example", 9.0, once=True),
+        ],
         "always": {"agent": ["b.example:443"]},
     }
     assert await epactl(door, "approvals") == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
     assert lines[1] == ["2", "agent", "a.example:443", "unanswered", "-", "1", "curl"]
     assert lines[2] == ["1", "agent", "a.example:443", "open", "25", "s", "1", "curl"]
-    assert " ".join(lines[3]) == "agent may always reach b.example:443"
-    assert lines[4][:3] == ["`epactl", "approve", "NUMBER"]
+    assert [" ".join(line) for line in lines[3:6]] == [
+        "agent may reach b.example:443 always",
+        "agent may reach c.example:443 for 60 s more",
+        "agent may reach d.example:443 once",
+    ]
+    assert lines[6][:3] == ["`epactl", "approvals", "revoke"]
+    assert lines[7][:3] == ["`epactl", "approve", "NUMBER"]
     assert await epactl(door, "approvals", "--json") == 0
     assert json.loads(capsys.readouterr().out)["questions"][0]["number"] == 1
 
 
 @pytest.mark.parametrize(
     ("words", "seconds"),
-    [((), 3_600.0), (("--for", "10m"), 600.0), (("--for", "always", "--reason", "r"), None)],
+    [
+        ((), 3_600.0),
+        (("--for", "10m"), 600.0),
+        (("--for", "once"), 0.0),
+        (("--for", "always", "--reason", "r"), None),
+    ],
 )
 async def test_an_approval_says_how_long_it_holds(
     door: Door, words: tuple[str, ...], seconds: float | None
@@ -74,3 +97,25 @@ async def test_an_answer_can_be_rehearsed(door: Door, capsys: pytest.CaptureFixt
     assert await epactl(door, "approve", "7", "--dry-run") == 0
     assert "would order approvals/7/approve" in capsys.readouterr().out
     assert door.operations.orders == []
+
+
+@pytest.mark.parametrize(("words", "subsystem"), [((), ""), (("--subsystem", "agent"), "agent")])
+async def test_an_approval_is_taken_back_by_its_host(
+    door: Door, words: tuple[str, ...], subsystem: str
+) -> None:
+    """With its port, which stands in the path of the request."""
+    assert await epactl(door, "approvals", "revoke", "a.example:443", *words) == 0
+    assert [order[:2] for order in door.operations.orders] == [("revoke_host", "a.example:443")]
+    assert door.operations.bodies == [RevocationOrder("asked for", subsystem)]
+
+
+async def test_a_revocation_can_be_rehearsed(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
+    assert await epactl(door, "approvals", "revoke", "7", "--dry-run") == 0
+    assert "would order approved-hosts/7/revoke" in capsys.readouterr().out
+    assert door.operations.orders == []
+
+
+async def test_a_revocation_that_is_not_kept_has_failed(door: Door) -> None:
+    """The next start would allow the host again."""
+    door.operations.failed = True
+    assert await epactl(door, "approvals", "revoke", "7") == 1

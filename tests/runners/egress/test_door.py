@@ -142,6 +142,38 @@ async def test_a_closed_door_cuts_what_is_open(net: FakeInternet) -> None:
         assert door.of(EventKind.CLOSED)[0].why == "cut"
 
 
+async def test_what_is_open_to_one_host_is_cut_alone(net: FakeInternet) -> None:
+    """Its client reads the end, with the reason on record; another host and another port stay."""
+    server = Received()
+    for place in ((PUBLIC, 443), (PUBLIC, 8443), (OTHER, 443)):
+        await net.serve(*place, server.echo)
+    async with opened(net, "a.example", "a.example:8443", "b.example") as door:
+        cut = [await door.tunnel("a.example"), await door.tunnel("a.example")]
+        stays = [await door.tunnel("a.example", 8443), await door.tunnel("b.example")]
+        assert await door.door.cut("a.example", 443) == 2
+        for client in cut:
+            assert await client.rest() == b""
+        assert [(one.host, one.port, one.why) for one in door.of(EventKind.CLOSED)] == [
+            ("a.example", 443, "revoked")
+        ] * 2
+        for client in stays:
+            assert await client.send(b"still") == b"still"
+        assert await door.door.cut("a.example", 443) == 0
+
+
+async def test_what_is_being_opened_to_a_host_is_cut_before_a_byte_of_it_goes_out(net: FakeInternet) -> None:
+    """A plain request would be sent as soon as its server answers."""
+    net.silent.add(PUBLIC)
+    async with opened(net, "a.example:80") as door:
+        client = await door.client()
+        client.writer.write(b"GET http://a.example/ HTTP/1.1\r\nHost: a.example\r\n\r\n")
+        await until(lambda: net.connected)
+        assert await door.door.cut("a.example", 80) == 0
+        assert await client.rest() == b""
+        await door.door.ended()
+        assert door.of(EventKind.OPENED) == door.of(EventKind.CLOSED) == []
+
+
 async def test_rules_change_for_the_next_connection(net: FakeInternet) -> None:
     """What is open stays."""
     server = Received()

@@ -13,6 +13,7 @@ import pytest
 
 from runners.egress.messages import (
     CloseDoor,
+    CutHost,
     Decide,
     EventKind,
     Limits,
@@ -61,6 +62,7 @@ def test_it_says_that_it_is_ready_and_ends_with_its_daemon() -> None:
     [
         OpenDoor("agent", ("a.example:443",), ask=True, limits=Limits(idle_seconds=1.0)),
         CloseDoor("agent"),
+        CutHost("agent", "a.example", 443),
         Decide(7, allow=False, why="denied", words="no"),
     ],
 )
