@@ -6,7 +6,6 @@ The file is read back and checked as `epad check` does before it is written, so 
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 
 from epad.epactl.call import EXIT_OK, Call, UsageError
@@ -77,6 +76,7 @@ def init(call: Call) -> int:
 def _write(
     call: Call, text: str, told: Sequence[str], servers: Sequence[FoundServer], agent: Agent | None
 ) -> int:
+    import shlex  # noqa: PLC0415
     from pathlib import Path  # noqa: PLC0415
 
     from epad.configuration.load import usual_file  # noqa: PLC0415
@@ -126,6 +126,8 @@ def _address(url: str) -> tuple[str, int]:
 
 def _own_agent(text: str, workspace: str | None) -> Agent:
     """Return the agent that was asked for. Raises UsageError."""
+    import shlex  # noqa: PLC0415
+
     from epad.configuration.first_file import Agent  # noqa: PLC0415
 
     try:
@@ -229,6 +231,8 @@ def _told(
     servers: Sequence[FoundServer], agent: Agent | None, addresses: Sequence[tuple[str, int]]
 ) -> Iterator[str]:
     """Yield one line for each thing that was found, and for the walls."""
+    import shlex  # noqa: PLC0415
+
     for server in servers:
         yield f"found: {server.word} at {server.url}, {_about(server)}"
     if not servers:
