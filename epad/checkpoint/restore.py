@@ -23,6 +23,7 @@ from epad.checkpoint.verify import bundle_faults, part_faults
 from epad.copying.copied_file import CopiedFile, DestinationError, sealed
 from epad.copying.disk import FILE_MODE, Disk, Owner
 from epad.copying.errors import CheckpointError, disk_error, no_room
+from epad.copying.rights import as_owner_of, our_own
 from epad.ledger.paths import ANY_STARTS, STARTS_FILE, witness_of
 from epad.storage.state_lock import LOCK_FILE, locked
 
@@ -176,13 +177,21 @@ def refuse_open(paths: Iterable[Path]) -> None:
 
 
 def _stage(disk: Disk, move: Move, identity: str) -> None:
-    """Lay the new file beside the old one, durable and compared with the manifest; it belongs to whom that one does."""
+    """Lay the new file beside the old one, durable and compared with the manifest; it belongs to whom that one does.
+
+    What another user could put a link into is written with that user's rights (`copying/rights.py`).
+    """
+    with as_owner_of(move.target):
+        _lay_beside(disk, move, identity)
+
+
+def _lay_beside(disk: Disk, move: Move, identity: str) -> None:
     owner, mode = Owner.of(move.target), _mode(move)
     _make_directory(disk, move.target.parent, owner)
     staged = move.staged(identity)
     disk.remove_file(staged)
     try:
-        shutil.copyfile(move.source, staged)
+        _copy_bytes(move.source, staged)
     except OSError:
         with suppress(OSError):
             disk.remove_file(staged)
@@ -192,6 +201,14 @@ def _stage(disk: Disk, move: Move, identity: str) -> None:
         raise CheckpointError(f"{staged}: does not read back as it was written; check the disk")
     staged.chmod(mode)
     disk.give(staged, owner)
+
+
+def _copy_bytes(source: Path, staged: Path) -> None:
+    with our_own():
+        origin = source.open("rb")
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    with origin, os.fdopen(os.open(staged, flags, FILE_MODE), "wb") as file:
+        shutil.copyfileobj(origin, file)
 
 
 def _mode(move: Move) -> int:
@@ -211,6 +228,11 @@ def _make_directory(disk: Disk, path: Path, owner: Owner) -> None:
 
 def _swap(disk: Disk, move: Move, identity: str) -> list[str]:
     """Rename the old aside with its companions, and the new one in."""
+    with as_owner_of(move.target):
+        return _rename_in(disk, move, identity)
+
+
+def _rename_in(disk: Disk, move: Move, identity: str) -> list[str]:
     aside: list[str] = []
     for suffix in (*COMPANIONS, ""):
         old = move.target.with_name(move.target.name + suffix)

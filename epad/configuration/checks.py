@@ -6,7 +6,6 @@ import difflib
 import graphlib
 import itertools
 import os
-import pwd
 import re
 from collections.abc import Iterable, Iterator
 from datetime import UTC
@@ -26,6 +25,7 @@ from epad.configuration.server_kinds import SERVERS, server_named
 from epad.configuration.sizes import size_bytes
 from epad.configuration.toml_lines import KeyPath, key_text
 from epad.configuration.urls import url_fault
+from epad.configuration.user_checks import check_users
 from epad.storage.bundle_names import name_fault, subsystem_file
 from probes.datastore import NAME as DATASTORE
 from statemachine.finding import FOR_A_PERSON
@@ -45,6 +45,7 @@ def cross_check(config: Config) -> Iterator[Complaint]:
     """Yield every fault of a configuration whose keys are each right by themselves."""
     yield from _check_listeners(config)
     yield from _check_identity(config)
+    yield from check_users(config)
     yield from _check_probe_names(config)
     yield from _check_enforce(config)
     yield from _check_order(config)
@@ -106,22 +107,11 @@ def _check_identity(config: Config) -> Iterator[Complaint]:
         if subsystem.group and subsystem.group not in config.groups:
             text = f"names {subsystem.group}, which is not in [groups]; {_suggest(subsystem.group, config.groups)}"
             yield Complaint((*path, "group"), text)
-        if subsystem.user and not subsystem.user.isdecimal() and not _is_user(subsystem.user):
-            text = f"names {subsystem.user}, whom this machine does not know; make the user, or give a uid"
-            yield Complaint((*path, "user"), text)
     anonymous = config.gateway.anonymous
     chargeable = {name for name, subsystem in config.subsystems.items() if subsystem.gateway}
     if anonymous and anonymous not in chargeable:
         text = f"names {anonymous}, which is no subsystem with a gateway; {_suggest(anonymous, chargeable)}"
         yield Complaint(("gateway", "anonymous"), text)
-
-
-def _is_user(name: str) -> bool:
-    try:
-        pwd.getpwnam(name)
-    except KeyError:
-        return False
-    return True
 
 
 def _collide(first: tuple[str, int], second: tuple[str, int]) -> bool:

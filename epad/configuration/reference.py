@@ -66,7 +66,7 @@ WORDS: Mapping[str, str] = {
     "subsystems.NAME.fills_gpu": "it fills its GPU by design, and is not blamed for that",
     "subsystems.NAME.listen": "an address or `unix:/path` of its own at the gateway, where no key is needed",
     "subsystems.NAME.user": "the one user who may use its Unix socket and its key there; a root daemon runs it as that "
-    "user if it is confined, and as root if not; empty: the daemon's",
+    "user, confined or not (not confined it needs a `working_directory` of that user's); empty: the daemon's",
     "subsystems.NAME.group": "the group whose budget it shares",
     "subsystems.NAME.memory_max": 'the most memory it may take, such as "4GiB"; 0: no limit. Held by the kernel, from'
     " its next start on, where its engine has a control group for it; else it is stopped above it",

@@ -3,46 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import pwd
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 from epad.confinement.cells import CellOrder
-from epad.confinement.errors import ConfinementError
 from epad.confinement.machine import examine
 from epad.confinement.plan import Abilities, Program, plan_of
 from epad.confinement.spawner import Spawner
+from epad.confinement.user import User, find_user
 from epad.runtime.environment_marks import INSTANCE_MARK, STATE_MARK, SUBSYSTEM_MARK
 from runners.cell.plan import CellPlan, Wall
 
 _MARKS = (STATE_MARK, SUBSYSTEM_MARK, INSTANCE_MARK)
-
-
-@dataclass(frozen=True, slots=True)
-class User:
-    """Whom a program runs as."""
-
-    uid: int
-    gid: int
-    groups: tuple[int, ...] = ()
-
-
-def find_user(text: str) -> User | None:
-    """Find the user that a program is to run as: None where it runs as the daemon does. Raises ConfinementError.
-
-    Only a daemon that is root can make a program another user's; `user` is then who may use its doors, as elsewhere.
-    """
-    if not text or os.geteuid() != 0:
-        return None
-    if text.isdecimal():
-        return User(int(text), int(text))
-    try:
-        entry = pwd.getpwnam(text)
-    except KeyError as error:
-        fix = "make the user, or give a number"
-        raise ConfinementError(f"this machine knows no user {text!r}", fix, permanent=True) from error
-    return User(entry.pw_uid, entry.pw_gid, tuple(os.getgrouplist(text, entry.pw_gid)))
 
 
 class MachinePlanner:

@@ -8,6 +8,8 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
+from epad.copying.rights import Rights, having, our_own, rights_for
+
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 
@@ -52,8 +54,9 @@ class Disk:
         The directory may be another's: a name that is there already, be it a link, is not followed.
         """
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-        descriptor = os.open(destination, flags, FILE_MODE)
-        with source.open("rb") as origin, os.fdopen(descriptor, "wb") as file:
+        with our_own():
+            origin = source.open("rb")
+        with origin, os.fdopen(os.open(destination, flags, FILE_MODE), "wb") as file:
             own = os.fstat(file.fileno())
             if (own.st_uid, own.st_gid) != (like.st_uid, like.st_gid):
                 os.fchown(file.fileno(), like.st_uid, like.st_gid)
@@ -87,3 +90,34 @@ class Disk:
         """Remove a directory and all below it; it may be gone already."""
         if path.exists():
             shutil.rmtree(path)
+
+
+class OwnersDisk(Disk):
+    """Does what it does in the directory of a file with the rights of whom that file is: a child of one thread alone.
+
+    `path` is the file as a person has named it: a link on the way belongs to whom has put it there.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._rights = rights_for(path)
+        self._place = path.resolve().parent
+
+    def rights_at(self, path: Path) -> Rights | None:
+        """Return the rights for a path: the owner's beside the file, else our own."""
+        return self._rights if self._place in {path.parent, path} else None
+
+    def copy(self, source: Path, destination: Path, like: os.stat_result) -> None:
+        with having(self.rights_at(destination)):
+            super().copy(source, destination, like)
+
+    def sync_directory(self, path: Path) -> None:
+        with having(self.rights_at(path)):
+            super().sync_directory(path)
+
+    def rename(self, source: Path, destination: Path) -> None:
+        with having(self.rights_at(destination)):
+            super().rename(source, destination)
+
+    def remove_file(self, path: Path) -> None:
+        with having(self.rights_at(path)):
+            super().remove_file(path)

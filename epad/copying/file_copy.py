@@ -27,6 +27,7 @@ from epad.copying.copied_file import (
     write_failure,
 )
 from epad.copying.disk import DIRECTORY_MODE, FILE_MODE
+from epad.copying.rights import as_owner_of, our_own, rights_for
 from epad.copying.sqlite_copy import copy_database
 from epad.storage.bundle_names import is_safe
 
@@ -41,8 +42,17 @@ def copy_file(source: Path, destination: Path, *, is_sealed: bool = False) -> Ho
 
     A file that changes while it is read is read again; after three times the last reading is kept and marked as
     changing. A sealed one, which is never written again, is linked: that costs no room and no time, and guards against
-    its removal; against rot, only the rest of the bundle does.
+    its removal; against rot, only the rest of the bundle does. What belongs to another user is read with that user's
+    rights (`rights.py`).
     """
+    try:
+        with as_owner_of(source):
+            return _copy(source, destination, is_sealed=is_sealed)
+    except PermissionError as error:
+        raise SourceError(f"{source}: {error.strerror}") from error
+
+
+def _copy(source: Path, destination: Path, *, is_sealed: bool) -> How:
     if is_sealed and _linked(source, destination):
         return "hard_link"
     if _is_sqlite(source):
@@ -58,9 +68,11 @@ def copy_file(source: Path, destination: Path, *, is_sealed: bool = False) -> Ho
 
 def _linked(source: Path, destination: Path) -> bool:
     try:
-        if source.stat().st_mode & _WRITE_BITS:
+        if rights_for(source) is not None or source.stat().st_mode & _WRITE_BITS:
             return False
-        destination.hardlink_to(source)
+        with our_own():
+            # follow_symlinks=False: what was a file a moment ago may be a link by now
+            os.link(source, destination, follow_symlinks=False)
     except OSError:  # another file system, or one without links: it is copied
         return False
     return True
@@ -86,7 +98,8 @@ def _fingerprint(source: Path) -> tuple[int, int, int]:
 
 def _copy_bytes(source: Path, destination: Path) -> None:
     try:
-        descriptor = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
+        with our_own():
+            descriptor = os.open(destination, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, FILE_MODE)
     except OSError as error:
         raise write_failure(destination, error) from error
     with os.fdopen(descriptor, "wb", buffering=0) as copy:
@@ -115,18 +128,24 @@ def _write_all(descriptor: int, chunk: bytes) -> None:
 def report(source: Path, destination: Path, *, is_sealed: bool = False) -> CopyReport:
     """Copy a source, and report the result."""
     try:
-        if source.is_dir():
-            return CopyReport(tuple(_copy_tree(source, destination, is_sealed=is_sealed)))
+        with as_owner_of(source):
+            if os.path.isdir(source):  # noqa: PTH112 (False, too, for what may not be looked at)
+                return CopyReport(tuple(_copy_tree(source, destination, is_sealed=is_sealed)))
         return CopyReport((_copied("", source, destination),))
     except DestinationError as error:
         return CopyReport(failure=str(error), disk_full=error.disk_full)
+    except PermissionError as error:
+        return CopyReport((CopiedFile("", error=f"{source}: {error.strerror}"),))
 
 
 def _copied(file: str, source: Path, destination: Path, *, is_sealed: bool = False) -> CopiedFile:
     try:
-        return sealed(file, destination, copy_file(source, destination, is_sealed=is_sealed))
+        how = copy_file(source, destination, is_sealed=is_sealed)
+        with our_own():
+            return sealed(file, destination, how)
     except (SourceError, apsw.Error) as error:
-        destination.unlink(missing_ok=True)
+        with our_own():
+            destination.unlink(missing_ok=True)
         return CopiedFile(file, error=str(error))
 
 
@@ -177,7 +196,8 @@ def _holds_no_state(path: Path) -> bool:
 
 def _make_directory(path: Path) -> None:
     try:
-        path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
+        with our_own():
+            path.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
     except OSError as error:
         raise write_failure(path, error) from error
 

@@ -22,6 +22,7 @@ from epad.copying.copied_file import (
     sealed,
 )
 from epad.copying.errors import NO_ROOM
+from epad.copying.rights import as_owner_of, our_own
 from epad.storage import page_checksums
 
 BUSY_MILLISECONDS = 10_000
@@ -42,10 +43,20 @@ def copy_database(source: Path, destination: Path) -> None:
     """Copy in one shot, to a single file. Raises SourceError or DestinationError.
 
     One shot, because a stepwise backup starts over at every foreign commit and never ends beside a busy
-    writer (aborted after 60 s at 100 commits/s); all at once takes 2 to 3 s per GB.
+    writer (aborted after 60 s at 100 commits/s); all at once takes 2 to 3 s per GB. Another user's is opened with that
+    user's rights.
     """
     # The copy's first page is changed at the end; without its sum renewed the copy could never be opened again.
-    page_checksums.register()
+    with our_own():  # its library may lie where the owner of the source cannot read
+        page_checksums.register()
+    try:
+        with as_owner_of(source):
+            _copy(source, destination)
+    except PermissionError as error:
+        raise SourceError(f"{source}: {error.strerror}") from error
+
+
+def _copy(source: Path, destination: Path) -> None:
     origin = _open_source(source)
     try:
         try:
@@ -60,8 +71,12 @@ def copy_database(source: Path, destination: Path) -> None:
 
 
 def _open_source(source: Path, flags: int = apsw.SQLITE_OPEN_READONLY) -> apsw.Connection:
-    if not source.exists():
-        raise SourceError(f"{source}: no such file")
+    try:
+        source.stat()
+    except FileNotFoundError:
+        raise SourceError(f"{source}: no such file") from None
+    except OSError as error:
+        raise SourceError(f"{source}: {error.strerror}") from error
     try:
         origin = apsw.Connection(str(source), flags=flags)
         origin.set_busy_timeout(BUSY_MILLISECONDS)
@@ -73,8 +88,9 @@ def _open_source(source: Path, flags: int = apsw.SQLITE_OPEN_READONLY) -> apsw.C
 
 
 def _backup(origin: apsw.Connection, source: Path, destination: Path) -> None:
-    destination.unlink(missing_ok=True)
-    copy = _open_copy(destination)
+    with our_own():
+        destination.unlink(missing_ok=True)
+        copy = _open_copy(destination)
     try:
         copy.pragma("journal_mode", "off")  # a half-made copy is thrown away, never rolled back
         copy.pragma("synchronous", 0)  # `sealed` fsyncs it once, at the end
@@ -87,7 +103,8 @@ def _backup(origin: apsw.Connection, source: Path, destination: Path) -> None:
         raise _whose_fault(error, copy, source, destination) from error
     finally:
         copy.close()
-    _to_single_file(source, destination)
+    with our_own():
+        _to_single_file(source, destination)
 
 
 def _to_single_file(source: Path, destination: Path) -> None:

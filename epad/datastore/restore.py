@@ -45,9 +45,10 @@ from epad.checkpoint.critical_state import DATASTORES
 from epad.checkpoint.restore import COMPANIONS, refuse_open
 from epad.checkpoint.retention import list_bundles
 from epad.copying.copied_file import die_with_parent
-from epad.copying.disk import DIRECTORY_MODE, Disk
+from epad.copying.disk import DIRECTORY_MODE, Disk, OwnersDisk
 from epad.copying.errors import NO_ROOM, CheckpointError
 from epad.copying.file_copy import SQLITE_MAGIC
+from epad.copying.rights import as_owner_of, our_own
 from epad.inspection.baseline import GOOD_FILE, digest_of, load_baseline
 from epad.inspection.inspect import Look, look
 from epad.storage import page_checksums
@@ -232,7 +233,8 @@ def _lay_beside(store: Store, copy: Copy, damaged: Path, disk: Disk) -> None:
     if _digest_on_disk(store.staged) != copy.sha256:
         raise _UnfitError(f"{store.staged} does not read back as it was written; check the disk")
     if _is_wal(damaged):
-        _to_wal(store.staged)
+        with as_owner_of(store.staged):
+            _to_wal(store.staged)
 
 
 def _aside(store: Store, begun: Restored | None, now: datetime) -> Path:
@@ -303,7 +305,8 @@ def _is_wal(path: Path) -> bool:
 
 
 def _to_wal(staged: Path) -> None:
-    page_checksums.register()  # its first page is changed: without its sum renewed it could never be opened again
+    with our_own():
+        page_checksums.register()  # its first page is changed: without its sum renewed it could never be opened again
     connection = apsw.Connection(str(staged))
     try:
         connection.pragma("journal_mode", "wal")
@@ -371,7 +374,7 @@ def answer(path: Path, home: Path, checkpoints: Path, kind: str, shrink_ratio: f
         home.mkdir(mode=DIRECTORY_MODE, parents=True, exist_ok=True)
         await_closed([_with(store.path, suffix) for suffix in ("", *COMPANIONS)], OPEN_SECONDS)
         copies = sound_copies(home.name, home, checkpoints)
-        restored = restore(store, key, copies, judge, now, Disk())
+        restored = restore(store, key, copies, judge, now, OwnersDisk(path))
         return Answer(restored, seen[-1] if seen else look(path, home, kind, shrink_ratio))
     except OSError as error:
         return Answer(error=_in_words(store.path, error))

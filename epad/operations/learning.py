@@ -49,7 +49,7 @@ class Learning:
             raise LearningError(f"{name} is a {spec.kind}: epad records what it starts itself")
         if spec.user and os.geteuid() == 0:
             raise LearningError(
-                f"{name} is run as {spec.user} within its walls alone: without them it would be root; "
+                f"{name} is run as {spec.user}, to whom epad's own directory, where a recorder writes, is closed; "
                 "record it under a daemon of that user"
             )
         if name in self._begun:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Protocol
 
+from epad.confinement.user import User
 from epad.supervisor.identity import ProcessIdentity
 from epad.supervisor.process_tree import Tree
 from runners.cell.plan import CellPlan
@@ -38,6 +39,8 @@ class Launch:
     """Limits for the kernel to hold, where the engine has a control group with a memory controller; 0: none."""
     cell: CellPlan | None = None
     """The walls around it; None: it is not confined."""
+    user: User | None = None
+    """Whom it runs as; None: as the daemon does."""
 
 
 @dataclass(frozen=True, slots=True)

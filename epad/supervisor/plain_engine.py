@@ -14,6 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from epad.confinement.errors import ConfinementError
+from epad.confinement.user import User
 from epad.runtime.descriptors import hand_down
 from epad.runtime.environment_marks import SUBSYSTEM_MARK
 from epad.supervisor.cell_maker import CellMaker, NoCells
@@ -33,6 +34,9 @@ _PR_SET_CHILD_SUBREAPER = 36
 _BEGIN = (
     '[ -z "$0" ] || echo 0 2>/dev/null >"$0"; [ "$1" = 0 ] || ulimit -m "$1" 2>/dev/null; shift; exec "$@"'
 )
+# As another user it may join no group by itself: it waits until the daemon has put it there. If its input ends before
+# that, the daemon has died, and it goes too.
+_BEGIN_AS_A_USER = 'read -r go || exit 125; [ "$0" = 0 ] || ulimit -m "$0" 2>/dev/null; exec "$@" </dev/null'
 _SHELL = "/bin/sh"
 _SIGNALLED = 128
 _LOOSE = (
@@ -86,22 +90,58 @@ class PlainEngine:
         leaf = self._make_leaf(launch)
         if launch.cell is not None:
             return await self._spawn_in_cell(launch, launch.cell, program, leaf)
+        if launch.user is not None:
+            return self._spawn_as(launch, launch.user, program, leaf)
         group = "" if leaf is None else str(leaf.path / "cgroup.procs")
         stamp = str(stamp_for(launch.marks))
         command = (program, *launch.command[1:])
         if leaf is not None or _has_shell():
             command = (_SHELL, "-c", _BEGIN, group, stamp, *command)
+        pid = self._start(command, launch)
+        return self._watch_new(pid, launch, leaf)
+
+    def _spawn_as(self, launch: Launch, user: User, program: str, leaf: Cgroup | None) -> Child:
+        """Start the program as another user: put into its group before its first step, and not by itself."""
+        command: tuple[str, ...] = (program, *launch.command[1:])
+        if not _has_shell():
+            return self._watch_new(self._start(command, launch, user=user), launch, leaf)
+        stamp = str(stamp_for(launch.marks))
+        reader, writer = os.pipe()
+        try:
+            pid = self._start((_SHELL, "-c", _BEGIN_AS_A_USER, stamp, *command), launch, reader, user)
+            if leaf is not None:
+                (leaf.path / "cgroup.procs").write_text(f"{pid}\n")
+            os.write(writer, b"go\n")
+        except OSError as error:
+            # Its input ends unread with this: it goes, and the sweep reaps it.
+            self._spawned.discard(pid)
+            raise SpawnError(f"{launch.command[0]}: {error.strerror}", permanent=False) from error
+        finally:
+            os.close(reader)
+            os.close(writer)
+        return self._watch_new(pid, launch, leaf)
+
+    def _start(
+        self,
+        command: tuple[str, ...],
+        launch: Launch,
+        stdin: int = subprocess.DEVNULL,
+        user: User | None = None,
+    ) -> int:
+        """Start a command, and return its pid. Raises SpawnError."""
+        whom = {} if user is None else {"user": user.uid, "group": user.gid, "extra_groups": user.groups}
         log = open_log(log_path(launch.log_file))
         try:
-            process = subprocess.Popen(  # noqa: ASYNC220 (vfork returns at exec; asyncio's own would reap in our place)
+            process = subprocess.Popen(  # (vfork returns at exec; asyncio's own would reap in our place)
                 command,
                 env=dict(launch.environment),
                 cwd=launch.directory,
-                stdin=subprocess.DEVNULL,
+                stdin=stdin,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
                 close_fds=True,
+                **whom,  # type: ignore[call-overload]
             )
         except OSError as error:
             raise SpawnError(f"{launch.command[0]}: {error.strerror}", permanent=False) from error
@@ -112,7 +152,7 @@ class PlainEngine:
         self._spawned.add(process.pid)
         hand_down(process.pid)
         self._table.forgo_oom_protection(process.pid)
-        return self._watch_new(process.pid, launch, leaf)
+        return int(process.pid)
 
     async def adopt(self, identity: ProcessIdentity, marks: Mapping[str, str]) -> Child:
         try:

@@ -47,7 +47,7 @@ from epad.supervisor.errors import ProcessGoneError, SpawnError
 from epad.supervisor.health import Health
 from epad.supervisor.identity import ProcessIdentity
 from epad.supervisor.intent import Room
-from epad.supervisor.launch import give, launch, marks
+from epad.supervisor.launch import launch, let_in, marks
 from epad.supervisor.liveness import why_hung, why_not_ready
 from epad.supervisor.notify import Notification
 from epad.supervisor.records import ProcessRecord
@@ -183,8 +183,7 @@ class Process:
             cell = await self._room.cells.plan(self._name, what.command, what.environment, what.directory)
         except ConfinementError as error:
             raise SpawnError(str(error), permanent=True, key="confine") from error
-        if cell is not None and cell.uid is not None:
-            give(self._room.directories, self._name, cell.uid, cell.gid)
+        let_in(self._room, self._name, self._spec, what, cell)
         return cell
 
     async def freeze(self) -> None:

@@ -93,6 +93,11 @@ class SystemdEngine:
         program, unit = find_program(launch), self.unit(launch.marks)
         if launch.cell is not None:
             return await self._spawn_in_cell(launch, launch.cell, program, unit)
+        if launch.user is not None and not launch.user.name:
+            text = f"systemd runs nothing as {launch.user}, whom this machine does not know"
+            raise SpawnError(
+                f'{text}; make the user, or set daemon.engine = "plain"', permanent=True, key="user"
+            )
         try:
             await self._remove(unit)
             result = await self._start(unit, launch, program)
@@ -315,6 +320,7 @@ def _properties(launch: Launch, program: str, environment_file: Path) -> dict[st
         "ExecStartEx": Variant("a(sasas)", [[program, [program, *launch.command[1:]], ["no-env-expand"]]]),
         "EnvironmentFiles": Variant("a(sb)", [[str(environment_file), False]]),
         "WorkingDirectory": Variant("s", str(launch.directory)),
+        **({} if launch.user is None else {"User": Variant("s", launch.user.name)}),
     }
 
 

@@ -125,12 +125,12 @@ async def test_a_start_that_fails_is_no_recording(bench: Bench) -> None:
 
 
 async def test_another_user_is_not_recorded_as_root(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A root daemon makes a program its user's within the walls, and a recording has none; root's own is recorded."""
+    """The recorder would write as that user into a directory that is closed to it; root's own is recorded."""
     monkeypatch.setattr(os, "geteuid", lambda: 0)
     await bench.learning.begin("agent", 60.0, "why")
     await bench.learning.end("agent")
     before = len(bench.applied)
     bench.reloader._config = configured(agent=structs.replace(AGENT, user="nobody"))
-    with pytest.raises(LearningError, match="agent is run as nobody within its walls alone"):
+    with pytest.raises(LearningError, match="agent is run as nobody, to whom epad"):
         await bench.learning.begin("agent", 60.0, "why")
     assert len(bench.applied) == before

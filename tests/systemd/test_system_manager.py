@@ -45,6 +45,10 @@ command = ["sleep", "98768"]
 working_directory = "/srv/walled"
 [subsystems.walled.confine]
 profile = "workspace"
+[subsystems.other]
+command = ["sh", "-c", "(id -un; id -G; echo $HOME $USER) > who.new; mv who.new who; exec sleep 98769"]
+user = "nobody"
+working_directory = "/srv/other"
 [subsystems.model]
 kind = "unit"
 unit = "model.service"
@@ -69,6 +73,8 @@ def box() -> Iterator[SystemdBox]:
         box.run("ip", "address", "add", f"{ELSEWHERE}/32", "dev", "lo")
         box.write("/srv/talker/talker.py", TALKER)
         box.write("/srv/walled/readme", "")
+        box.write("/srv/other/readme", "")
+        box.run("chown", "nobody", "/srv/other")
         box.write("/etc/epad-root.toml", CONFIG)
         box.write("/etc/systemd/system/model.service", MODEL)
         box.write("/etc/systemd/system/watched.service", WATCHED)
@@ -115,6 +121,23 @@ def test_a_confined_child_has_its_walls(box: SystemdBox) -> None:
     units = box.run("systemctl", "list-units", "--no-legend", "--plain", "epad*walled.service").split()
     assert units, "it is no unit"
     assert box.property(units[0], "MainPID") == str(pid)
+
+
+def test_a_child_of_another_user_is_that_user_and_stays_it(box: SystemdBox) -> None:
+    """Its unit runs as the user, with that user's groups and variables; the next daemon takes it over."""
+    who = box.root / "srv/other/who"
+    box.wait(who.exists, "its start")
+    name, groups, variables = who.read_text().splitlines()
+    assert name == "nobody"
+    assert "0" not in groups.split()
+    assert variables == "/nonexistent nobody"
+    box.wait(lambda: box.subsystem("other").get("state") == "running", "it to run")
+    pid = box.subsystem("other")["pid"]
+    assert box.property("epad-other.service", "User") == "nobody"
+    box.run("systemctl", "kill", "-s", "KILL", "epad-root")
+    box.wait(lambda: box.property("epad-root", "ActiveState") != "active", "the daemon's end")
+    start(box)
+    box.wait(lambda: box.subsystem("other").get("pid") == pid, "the adoption")
 
 
 def test_a_confined_child_that_ends_at_once_is_heard(box: SystemdBox) -> None:
@@ -216,6 +239,6 @@ def test_with_the_daemon_dead_a_units_whole_group_is_ended(box: SystemdBox) -> N
     assert box.processes("talker.py")
     stop = (BIN / "epactl", "-o", "json", "stop-all", "--yes", "--state", "/var/lib/epad")
     answer = json.loads(box.run(*stop))
-    assert (answer["journal"], answer["left"], len(answer["ended"])) == ("read", [], 4)
+    assert (answer["journal"], answer["left"], len(answer["ended"])) == ("read", [], 5)
     assert box.processes("talker.py") | box.processes("sleep", "4141") == set()
     assert box.property("model", "ActiveState") == "active"
