@@ -315,8 +315,9 @@ class Daemon:
             sys.stderr.write(greeting(composition.daemon_status.render(), self._directories))
 
     def _spawn_notifier(self, composition: Composition) -> None:
-        """Tell a person of incidents, where the configuration says how."""
-        look = partial(view_of, composition.decider, composition.daemon_status.report.headline)
+        """Tell a person of incidents and questions, where the configuration says how."""
+        status = composition.daemon_status
+        look = partial(view_of, composition.decider, status.report.headline, status.questions)
         state = self._directories.state
         notifier = make_notifier(self._config.notify, self._environment, look, composition.clock, state)
         if notifier is not None:

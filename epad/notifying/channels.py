@@ -10,6 +10,7 @@ import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -22,9 +23,11 @@ from epad.notifying.redaction import redact
 _AGAIN = frozenset({408, 425, 429})
 _NTFY_PRIORITY = {Gravity.CALM: "3", Gravity.TROUBLE: "4", Gravity.CRITICAL: "5"}
 _URGENCY = {Gravity.CALM: "normal", Gravity.TROUBLE: "normal", Gravity.CRITICAL: "critical"}
+_TAGS = {Kind.ENDED: "white_check_mark", Kind.ASKED: "question"}
 _TITLES = {
     Kind.STARTED: "epad on {host}: trouble",
     Kind.ENDED: "epad on {host}: over",
+    Kind.ASKED: "epad on {host}: question",
     Kind.TEST: "epad on {host}: test",
 }
 
@@ -85,7 +88,7 @@ class Ntfy:
         headers = {
             "Title": title(message, self._host),
             "Priority": _NTFY_PRIORITY[gravity],
-            "Tags": "white_check_mark" if message.kind is Kind.ENDED else "rotating_light",
+            "Tags": _TAGS.get(message.kind, "rotating_light"),
             **self._address.headers,
         }
         await _post(self._address, headers, _safe(message, self._address).encode())
@@ -127,13 +130,17 @@ class Desktop:
         self._program = program
 
     async def send(self, message: Message) -> None:
+        if not _has_session_bus(self._environment):
+            raise DeliveryError(
+                "there is no session bus here: epad has to run in your session", is_final=True
+            )
         urgency = "normal" if message.kind is Kind.ENDED else _URGENCY[message.incident.gravity]
         arguments = (
             "--app-name=epad",
             f"--urgency={urgency}",
             "--",
             title(message, self._host),
-            redact(message.line),
+            redact(message.text),
         )
         try:
             child = await asyncio.create_subprocess_exec(
@@ -158,6 +165,14 @@ class Desktop:
             raise DeliveryError(f"{self._program} ended with {status}: is there a desktop session here?")
 
 
+def _has_session_bus(environment: Mapping[str, str]) -> bool:
+    """Tell if there is a desktop's bus: without one notify-send would try to start one."""
+    runtime = environment.get("XDG_RUNTIME_DIR", "")
+    return bool(environment.get("DBUS_SESSION_BUS_ADDRESS")) or (
+        bool(runtime) and Path(runtime, "bus").is_socket()
+    )
+
+
 def title(message: Message, host: str) -> str:
     """Return the few words above a message; ASCII, since they travel in a header."""
     return _TITLES[message.kind].format(host=host.encode("ascii", "replace").decode())
@@ -169,7 +184,7 @@ def this_host() -> str:
 
 
 def _safe(message: Message, address: Address) -> str:
-    return redact(message.line, (address.url, address.token))
+    return redact(message.text, (address.url, address.token))
 
 
 def _iso(utc: float) -> str:

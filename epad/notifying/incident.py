@@ -22,13 +22,34 @@ class Gravity(IntEnum):
     CRITICAL = 2
 
 
+class Asked(Struct, frozen=True):
+    """Holds an open question. `asked_at` tells apart the times that one and the same was opened."""
+
+    number: int
+    subsystem: str
+    asked_at: float
+    place: str
+    program: str = ""
+
+    @property
+    def line(self) -> str:
+        """Return what a person reads."""
+        program = f" ({self.program})" if self.program else ""
+        answers = f"`epactl approve {self.number}` or `epactl deny {self.number}`"
+        return f"{self.subsystem} asks for {self.place}{program}: {answers}"
+
+
 class View(Struct, frozen=True):
-    """Holds the present state: the phase, one line with subject, reason, end and command, and the subsystems."""
+    """Holds the present state: the phase, one line with subject, reason, end and command, and the subsystems.
+
+    `questions` are those that wait for a person; they are no trouble.
+    """
 
     gravity: Gravity
     phase: str
     line: str
     subsystems: tuple[str, ...] = ()
+    questions: tuple[Asked, ...] = ()
 
 
 class Incident(Struct, frozen=True):
@@ -49,16 +70,23 @@ class Kind(StrEnum):
 
     STARTED = "incident.started"
     ENDED = "incident.ended"
+    ASKED = "host.asked"
     TEST = "test"
 
 
 class Message(Struct, frozen=True):
-    """Holds a message to a person; `line` is the whole of it."""
+    """Holds a message to a person; `text` is the whole of it. `more` questions came beside the one that it tells."""
 
     kind: Kind
     incident: Incident
     line: str
     at: float
+    more: int = 0
+
+    @property
+    def text(self) -> str:
+        """Return the words of the message."""
+        return f"{self.line} ({self.more} more: `epactl approvals`)" if self.more else self.line
 
     @property
     def may_disturb(self) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from datetime import tzinfo
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -10,9 +10,10 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from epad.configuration.notify_schema import NotifyConfig
+from epad.confinement.approvals import Question
 from epad.control_loop.decider import Decider
 from epad.notifying.channels import Address, Channel, Desktop, Ntfy, Webhook, this_host
-from epad.notifying.incident import Gravity, View
+from epad.notifying.incident import Asked, Gravity, View
 from epad.notifying.notifier import Notifier
 from epad.notifying.quiet import QuietHours
 from statemachine.clock import Clock
@@ -68,16 +69,24 @@ def zone_of(config: NotifyConfig) -> tzinfo | None:
     return ZoneInfo(config.zone) if config.zone else None
 
 
-def view_of(decider: Decider, headline: Callable[[], str]) -> View:
+def view_of(
+    decider: Decider, headline: Callable[[], str], questions: Callable[[], Iterable[Question]] = tuple
+) -> View:
     """Return the present state. The line is only worded if there is news."""
     anomalies = [a for a in decider.assessor.active if a.key.probe != OPERATOR]
     phase, parked = decider.phase, decider.incident.parked
+    asked = tuple(map(_asked, questions()))
     if not anomalies and not parked and phase not in _GRAVE:
-        return View(Gravity.CALM, str(phase), "")
+        return View(Gravity.CALM, str(phase), "", questions=asked)
     is_critical = phase in _GRAVE or any(a.severity is Severity.CRITICAL for a in anomalies)
     names = dict.fromkeys([*(a.key.subsystem for a in anomalies), *parked])
     gravity = Gravity.CRITICAL if is_critical else Gravity.TROUBLE
-    return View(gravity, str(phase), f"{phase}: {headline()}", tuple(names))
+    return View(gravity, str(phase), f"{phase}: {headline()}", tuple(names), asked)
+
+
+def _asked(question: Question) -> Asked:
+    subject = question.subject
+    return Asked(question.number, subject.subsystem, question.asked_at, str(subject), question.program)
 
 
 def _address(config: NotifyConfig, key: str, environment: Mapping[str, str]) -> Address | None:

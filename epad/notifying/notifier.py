@@ -17,6 +17,7 @@ import structlog
 from epad.notifying.channels import Channel
 from epad.notifying.incident import Incident, Incidents, Message, View
 from epad.notifying.outbox import Outbox
+from epad.notifying.questions import QuestionNews
 from epad.notifying.quiet import QuietHours
 from epad.runtime.timers import sleep_to_beat
 from statemachine.clock import Clock
@@ -40,6 +41,7 @@ class Notifier:
     ) -> None:
         quiet = quiet or QuietHours()
         self._look = look
+        self._question_news = QuestionNews()
         self._clock = clock
         self._file = file
         self._incidents = Incidents(calm_seconds, _load(file))
@@ -67,10 +69,12 @@ class Notifier:
         """Look once. Never raises."""
         try:
             utc, monotonic = self._clock.utc().timestamp(), self._clock.monotonic()
-            message = self._incidents.see(self._look(), utc, monotonic)
+            view = self._look()
+            message = self._incidents.see(view, utc, monotonic)
+            news = self._question_news.see(view.questions, view.phase, utc, monotonic)
             for box in self._outboxes:
-                if message is not None:
-                    box.put(message)
+                for one in [message, *news] if message is not None else news:
+                    box.put(one)
                 if self._incidents.incident is not None:
                     box.refresh(self._incidents.incident)
                 box.step(utc, monotonic)

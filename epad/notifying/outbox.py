@@ -45,11 +45,27 @@ class Outbox:
         self.notice = ""
 
     def put(self, message: Message) -> None:
-        """Queue a message. The end of an incident whose beginning has not gone out yet takes its place."""
+        """Queue a message. The end of an incident whose beginning has not gone out yet takes its place.
+
+        A subsystem's question takes the place of one before that has not gone out, and counts it: a night of questions
+        pushes no incident out.
+        """
+        if message.kind is Kind.ASKED:
+            self._put_question(message)
+            return
         if message.kind is Kind.ENDED:
             first = self._waiting[0] if self._waiting and self._sending is not None else None
             kept = [m for m in self._waiting if m is first or m.incident.id != message.incident.id]
             self._waiting = deque(kept, MAX_WAITING)
+        self._waiting.append(message)
+
+    def _put_question(self, message: Message) -> None:
+        for place, one in enumerate(self._waiting):
+            is_going = place == 0 and self._sending is not None
+            if one.kind is Kind.ASKED and one.incident.id == message.incident.id and not is_going:
+                counted = msgspec.structs.replace(message, more=message.more + one.more + 1)
+                self._waiting[place] = counted
+                return
         self._waiting.append(message)
 
     def refresh(self, incident: Incident) -> None:

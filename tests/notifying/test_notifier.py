@@ -17,7 +17,7 @@ from patience import PATIENCE_SECONDS
 
 from epad.notifying import outbox
 from epad.notifying.channels import Address, Channel, Desktop, Ntfy, Webhook
-from epad.notifying.incident import Gravity, View
+from epad.notifying.incident import Asked, Gravity, View
 from epad.notifying.notifier import Notifier
 from epad.notifying.quiet import QuietHours
 from statemachine.clock import ManualClock
@@ -404,6 +404,8 @@ async def test_run_looks_until_it_is_cancelled(
 
 # The desktop.
 
+SESSION = {"DBUS_SESSION_BUS_ADDRESS": "unix:path=/nowhere"}
+
 
 def program(home: Path, script: str) -> str:
     path = home / "notify-send"
@@ -416,7 +418,9 @@ async def test_the_desktop_is_told_through_notify_send(tmp_path: Path) -> None:
     """Nothing of a sentence is an option of the program's."""
     out = tmp_path / "out"
     channel = Desktop(
-        "box", {"OUT": str(out), "PATH": "/bin:/usr/bin"}, program(tmp_path, 'printf "%s\\n" "$@" > "$OUT"')
+        "box",
+        {"OUT": str(out), "PATH": "/bin:/usr/bin", **SESSION},
+        program(tmp_path, 'printf "%s\\n" "$@" > "$OUT"'),
     )
     desk = Desk(tmp_path, channel)
     await desk.step(View(Gravity.CRITICAL, "LIFEBOAT", "--help is frozen", ("x",)))
@@ -436,10 +440,59 @@ async def test_without_a_desktop_it_says_so_in_a_line(
     tmp_path: Path, make: Callable[[Path], str], expected: str
 ) -> None:
     """And nothing else happens."""
-    desk = Desk(tmp_path, Desktop("box", {"PATH": "/bin:/usr/bin"}, make(tmp_path)))
+    desk = Desk(tmp_path, Desktop("box", {"PATH": "/bin:/usr/bin", **SESSION}, make(tmp_path)))
     await desk.step(TROUBLE)
     (notice,) = desk.notifier.notices
     assert notice.endswith(expected)
+
+
+@pytest.mark.parametrize("more", [{}, {"XDG_RUNTIME_DIR": "/nowhere"}])
+async def test_without_a_session_bus_nothing_is_started(tmp_path: Path, more: dict[str, str]) -> None:
+    """notify-send would start a bus of its own, which nobody looks at."""
+    out = tmp_path / "out"
+    send = program(tmp_path, f"touch {out}")
+    desk = Desk(tmp_path, Desktop("box", {"PATH": "/bin:/usr/bin", **more}, send))
+    await desk.step(TROUBLE)
+    (notice,) = desk.notifier.notices
+    assert notice.endswith("there is no session bus here: epad has to run in your session")
+    assert not out.exists()
+
+
+# Questions.
+
+
+def asking(*numbers: int) -> View:
+    """A calm view in which the agent has these questions open."""
+    asked = tuple(Asked(n, "agent", float(n), f"h{n}.example:443", "curl") for n in numbers)
+    return View(Gravity.CALM, "NORMAL", "", questions=asked)
+
+
+async def test_a_question_is_told_once_with_its_answers(server: Server, tmp_path: Path) -> None:
+    """It is no incident: nothing tells of an end."""
+    desk = Desk(tmp_path, webhook(server))
+    for _ in range(3):
+        await desk.step(asking(7))
+    await desk.over()
+    [told] = [json.loads(body) for body in server.bodies]
+    assert (told["event"], told["subsystems"]) == ("host.asked", ["agent"])
+    assert told["sentence"] == ("agent asks for h7.example:443 (curl): `epactl approve 7` or `epactl deny 7`")
+
+
+async def test_a_night_of_questions_pushes_no_incident_out(server: Server, tmp_path: Path) -> None:
+    """In quiet hours those of one subsystem are one message, which counts them."""
+    desk = Desk(tmp_path, webhook(server), quiet="23:00-07:00")
+    desk.at("23:30")
+    await desk.step(TROUBLE)
+    for number in range(1, 101):
+        await desk.step(asking(number), 61.0)
+    assert server.bodies == []
+    desk.at("07:01")
+    for _ in range(3):
+        await desk.step(CALM)
+    assert sorted(events(server)) == ["host.asked", "incident.ended"]
+    [asked] = [json.loads(body) for body in server.bodies if json.loads(body)["event"] == "host.asked"]
+    assert "h100.example" in asked["sentence"]
+    assert "(99 more: `epactl approvals`)" in asked["sentence"]
 
 
 # Addresses.
