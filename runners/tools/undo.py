@@ -1,9 +1,9 @@
 """Keep before-images of files that a call changes, and put them back.
 
 Beside the workspace, one directory per call: the files as they were, by number, and a journal with one line per change,
-written before the change. A change is undone in reverse order, and only where the file is still as the call left it;
-other files are told and left alone. Without a directory (`--undo`), or above its quota, nothing is kept and the result
-has no `undo`.
+written before the change. Changes are undone in reverse order; a name that somebody has taken since is told and left
+alone. A file that was changed since is put back all the same: nothing here knows how the call left it. Without a
+directory (`--undo`), or above its quota, nothing is kept and the result has no `undo`.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ class UndoArgs(Args, frozen=True):
 
 
 class UndoResult(Result, frozen=True):
-    """Tells the paths that were put back, and those that somebody has changed since."""
+    """Tells the paths that were put back, and those whose names somebody has taken since."""
 
     restored: list[str]
     changed_since: list[str]
