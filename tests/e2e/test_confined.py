@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import shutil
+import socket
 import sys
 import threading
 import time
@@ -181,6 +182,73 @@ def test_a_person_lets_a_confined_agent_reach_a_host_that_it_asks_for() -> None:
         assert house.events("egress.decided")[0]["fields"]["answer"] == "allowed"
         assert len(house.events("egress.asked")) == 1
         assert house.stop() == 0
+
+
+# Asks for a host, and then tries to approve it itself: by its doors, by the page, by the control socket.
+SELF_APPROVER = """
+import http.client, json, os, socket, threading, time, urllib.parse
+def passes(work):
+    try:
+        return bool(work())
+    except OSError:
+        return False
+def post(address, path, body, kind="application/json"):
+    door = http.client.HTTPConnection(address, timeout=5)
+    door.request("POST", path, body, {"Content-Type": kind, "Origin": f"http://127.0.0.1:{PAGE}"})
+    return door.getresponse().status < 400
+def at(variable):
+    return urllib.parse.urlsplit(os.environ[variable]).netloc
+def by_socket():
+    one = socket.socket(socket.AF_UNIX)
+    one.connect(CONTROL)
+    return True
+def wait_for_a_person():
+    http.client.HTTPConnection(at("HTTP_PROXY"), timeout=60).request("CONNECT", "files.invalid:443")
+    time.sleep(600)
+threading.Thread(target=wait_for_a_person, daemon=True).start()
+time.sleep(1)
+path, order = "/v1/approvals/1/approve", json.dumps({"reason": "because"})
+form, kind = "answer=hour+1+agent+files.invalid:443&token=", "application/x-www-form-urlencoded"
+page = f"127.0.0.1:{PAGE}"
+tried = {
+    "gateway": lambda: post(at("EPAD_GATEWAY_URL"), path, order),
+    "way out": lambda: post(at("HTTP_PROXY"), path, order),
+    "page": lambda: post(page, "/approvals", form, kind),
+    "page by the way out": lambda: post(at("HTTP_PROXY"), f"http://{page}/approvals", form, kind),
+    "token": lambda: open(TOKEN).read(),
+    "control": by_socket,
+}
+print(json.dumps({name: passes(work) for name, work in tried.items()}), flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("profile", ["workspace", "gateway-only"])
+def test_an_agent_cannot_approve_what_it_asks_for(profile: str) -> None:
+    """Not by a door, not by the page (which takes orders here), not by the socket; its question stays open."""
+    with installation() as house:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            page = free.getsockname()[1]
+        run = house.state / "run"
+        places = f"PAGE, CONTROL, TOKEN = {page}, {str(run / 'control.sock')!r}, {str(run / 'web-token')!r}\n"
+        command = json.dumps([sys.executable, "-S", "-c", places + SELF_APPROVER])
+        table = f"[subsystems.agent]\ncommand = {command}\n[subsystems.agent.confine]\n"
+        web = f'[web]\nlisten = "127.0.0.1:{page}"\norders = true\n'
+        config = QUICK.replace('[web]\nlisten = "127.0.0.1:0"\n', web)
+        house.config.write_text(f'{config}{table}profile = "{profile}"\nask = true\n')
+        house.start()
+        house.wait(lambda: house.ctl("logs", "agent").stdout.strip().endswith("}"), "its tries")
+        tried = json.loads(house.ctl("logs", "agent").stdout.splitlines()[-1])
+        assert {name for name, passed in tried.items() if passed} == set()
+        assert len(tried) == 6
+        assert (run / "web-token").exists()
+        assert "allowed" not in {event["fields"]["answer"] for event in house.events("egress.decided")}
+        answer = json.loads(house.ctl("approvals", "--json").stdout)
+        assert answer["standing"] == []
+        assert "files.invalid" in {one["host"] for one in answer["questions"]}
+        assert house.ctl("approve", "1").returncode == 0
+        assert house.ctl("approvals", "revoke", "files.invalid").returncode == 0
+        assert house.events("egress.revoked")[0]["fields"]["host"] == "files.invalid"
 
 
 def test_a_reload_changes_the_hosts_of_a_running_agent_at_once(stream: int) -> None:
