@@ -21,7 +21,12 @@ EVENT_SECONDS: Final = 5.0
 _MOST_SILENT: Final = 1_000
 _MOST_COUNTED: Final = 1_000
 """Hosts whose bytes are kept, those that moved last."""
-_NO_ATTEMPT: Final = frozenset({Why.UNKNOWN_NAME, Why.UNREACHABLE, Why.TOO_SLOW, Why.HUNG_UP})
+_NO_ATTEMPT: Final = frozenset(
+    {
+        *(Why.UNKNOWN_NAME, Why.UNREACHABLE, Why.TOO_SLOW, Why.HUNG_UP),
+        *(Why.BAD_CERTIFICATE, Why.NOT_TRUSTED),
+    }
+)
 """The host or the network is at fault, or the client has changed its mind: nothing to hold against it."""
 
 

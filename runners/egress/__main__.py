@@ -1,4 +1,7 @@
-"""`python -m runners.egress FD`: the way out, a child of epad. FD is its end of the channel to the daemon."""
+"""`python -m runners.egress FD [intercept]`: the way out, a child of epad. FD is its end of the channel to the daemon.
+
+With `intercept` it is ready to speak TLS for hosts; without, it becomes so when a cell first needs it.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +13,8 @@ import signal
 import socket
 import sys
 
+from runners.egress.certificates import import_now
+from runners.egress.messages import INTERCEPT
 from runners.egress.network import SystemNetwork
 from runners.egress.proxy import Proxy
 
@@ -18,16 +23,19 @@ _NOBODY = 65_534
 
 def main() -> int:
     """Serve until the daemon is gone."""
-    if len(sys.argv) != 2 or not sys.argv[1].isdecimal():
+    number, *words = sys.argv[1:] or [""]
+    if not number.isdecimal() or words not in ([], [INTERCEPT]):
         print("python -m runners.egress FD: epad starts it; FD is a socket of the daemon's", file=sys.stderr)
         return 2
+    if words:
+        import_now()  # who ceases to be root may not be able to read it later
     # The daemon ends it by closing the channel; a terminal's signals are for the daemon.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     with contextlib.suppress(OSError, ValueError):
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     _cease_to_be_root()
-    with socket.socket(fileno=int(sys.argv[1])) as control:
+    with socket.socket(fileno=int(number)) as control:
         asyncio.run(_serve(control))
     # A look-up that hangs would keep the process: its threads are waited for at an orderly end.
     os._exit(0)

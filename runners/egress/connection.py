@@ -4,11 +4,15 @@
 and check its addresses, connect, check that a tunnel begins with the right name, tell the daemon, and only then send
 the client's first byte on.
 
+A tunnel to an intercepted host (`_intercept`) is not passed on: TLS is spoken with the client here, its requests are
+read, and the server is connected to, over TLS again, once the first of them is let through.
+
 | ends by | the client sees | the daemon hears |
 |---|---|---|
 | a refusal before the tunnel | an answer with the reason (HTTP), or a code (SOCKS5) | `refused` |
 | a refusal of a tunnel's first bytes | a TLS alert and the end | `refused` |
 | the end of either side | the same end | `closed`, with the bytes each way |
+| a refusal inside a tunnel that is read | an answer with the reason, and the end | as above; `closed` after the first |
 | a cut: the door is closed, or nothing has moved for too long | the end, at once | `closed`, with the reason |
 
 A cancellation is a cut, at whichever await it comes: `cut` has aborted both connections before.
@@ -18,12 +22,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
+from collections.abc import Coroutine
 from dataclasses import replace
 from typing import Final, Protocol
 
 from runners.egress import plain, socks
+from runners.egress.certificates import Certificates
+from runners.egress.client_tls import begin_tls
 from runners.egress.decoys import DecoyWatch
+from runners.egress.exchanges import Exchanges
 from runners.egress.first_bytes import check_first_bytes
 from runners.egress.messages import Event, EventKind, Limits, Secret
 from runners.egress.network import READ_BYTES, Streams
@@ -46,6 +53,7 @@ class Behind(Protocol):
     limits: Limits
     secrets: tuple[Secret, ...]
     decoys: DecoyWatch
+    certificates: Certificates | None
 
     async def rule_for(self, connection: Connection, target: Target) -> HostRule:
         """Return the rule by which a target may be reached. Raises RefusedError."""
@@ -70,9 +78,10 @@ class Connection:
     def __init__(self, door: Behind, number: int, client: Streams) -> None:
         self.number = number
         self._door = door
-        self._client = client
+        self._client = self._below = client
         self._server: Streams | None = None
         self._tunnel: Tunnel | None = None
+        self._exchanges: Exchanges | None = None
         self._is_established = False
         self._why_cut = ""
         self._said = Event(EventKind.REFUSED, connection=number, peer=_port_of(client))
@@ -82,6 +91,9 @@ class Connection:
         try:
             wanted = await self._hear()
             rule = await self._door.rule_for(self, wanted.target)
+            if (certificates := self._certificates(wanted)) is not None:
+                await self._intercept(wanted, rule, certificates)
+                return
             address, self._server = await self._door.connect(wanted.target, rule, tls=wanted.over_tls)
             self._said = replace(self._said, address=address)
             first = await self._first_bytes(wanted, rule)
@@ -173,10 +185,38 @@ class Connection:
         except asyncio.IncompleteReadError:
             raise RefusedError(Why.HUNG_UP, "the tunnel ended before its TLS hello") from None
 
+    def _certificates(self, wanted: Wanted) -> Certificates | None:
+        """Return the certificates by which a tunnel is read; None for one that is passed on as it is."""
+        certificates, target = self._door.certificates, wanted.target
+        reads = wanted.head is None and target.port == HTTPS_PORT
+        return certificates if reads and certificates and target.host in certificates.hosts else None
+
+    async def _intercept(self, wanted: Wanted, rule: HostRule, certificates: Certificates) -> None:
+        """Read the requests of a tunnel, and carry them over TLS of our own. Raises RefusedError."""
+        hello = await self._first_bytes(wanted, rule)
+        host, limits = wanted.target.host, self._door.limits
+        context = certificates.context(host, hello)
+        self._below = self._client  # its writer would close the connection when it is forgotten
+        self._client = await begin_tls(self._client, context, host, limits.hello_seconds)
+        self._is_established = False  # refusals are answers in HTTP from now on
+        self._said = replace(self._said, how="intercept")
+        self._exchanges = exchanges = Exchanges(self._client, wanted.target, self._door)
+        request = await exchanges.first()
+        address, self._server = await self._door.connect(wanted.target, rule, tls=True)
+        self._said = replace(self._said, address=address)
+        tunnel = self._tunnel = Tunnel(self._client, self._server)
+        self.report(EventKind.OPENED)
+        await self._watch(tunnel, exchanges.run(tunnel, self._server, request))
+        await self._end()
+
     async def _carry(self, tunnel: Tunnel, wanted: Wanted, first: bytes) -> None:
-        """Send the first bytes, then copy until the end, or until nothing moves any more."""
+        """Send the first bytes, then copy until the end."""
         await tunnel.send(first)
-        carrying = asyncio.create_task(self._copy(tunnel, wanted))
+        await self._watch(tunnel, self._copy(tunnel, wanted))
+
+    async def _watch(self, tunnel: Tunnel, work: Coroutine[object, object, None]) -> None:
+        """Wait for the end of a tunnel's work, and report its bytes meanwhile; cut it if nothing moves any more."""
+        carrying = asyncio.create_task(work)
         limits, loop = self._door.limits, asyncio.get_running_loop()
         reported = 0
         try:
@@ -204,16 +244,22 @@ class Connection:
         if self._tunnel is not None:
             self._why_cut = refused.why
             self._said = replace(self._said, words=refused.words)
+            if self._exchanges is not None and self._exchanges.may_answer:
+                await self._tell_client(refused)
             return
         self._said = replace(self._said, why=refused.why, words=refused.words)
         if refused.address:
             self._said = replace(self._said, address=refused.address)
         self.report(EventKind.REFUSED)
         await self._door.hold_back()
+        await self._tell_client(refused)
+
+    async def _tell_client(self, refused: RefusedError) -> None:
         reader, writer = self._client
         with contextlib.suppress(OSError, TimeoutError):
             writer.write(self._refusal(refused))
-            writer.write_eof()
+            if writer.can_write_eof():  # TLS has no half of a connection
+                writer.write_eof()
             # An end with bytes unread would take the answer along.
             async with asyncio.timeout(_LINGER_SECONDS):
                 while await reader.read(READ_BYTES):
@@ -224,10 +270,7 @@ class Connection:
             return _ACCESS_DENIED
         if refused.is_socks or self._said.how == "socks5":
             return socks.refusal(refused)
-        told = {"type": "egress_refused", "code": refused.why, "message": refused.words}
-        body = json.dumps({"error": told | {"host": self._said.host, "port": self._said.port}}).encode()
-        head = f"HTTP/1.1 {refused.status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
-        return f"{head}\r\nconnection: close\r\n\r\n".encode() + body
+        return refused.answer(self._said.host, self._said.port)
 
     def _count(self, kind: EventKind) -> None:
         """Report how much has passed."""

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+from runners.egress.certificates import Certificates
 from runners.egress.connection import Connection
 from runners.egress.decoys import DecoyWatch
 from runners.egress.messages import Decide, Event, EventKind, Limits, OpenDoor
@@ -52,6 +53,8 @@ class Door:
         self._asks = order.ask
         self.secrets = order.secrets
         self.decoys = DecoyWatch(order.decoys)
+        authority = order.authority
+        self.certificates = None if authority is None else Certificates(authority)
 
     async def hold_back(self) -> None:
         """Let a refusal wait for a second if there were many in this one: each is told to the daemon."""

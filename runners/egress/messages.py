@@ -11,6 +11,8 @@ from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any, Final
 
+INTERCEPT: Final = "intercept"
+"""The argument of a way out that is to speak TLS for hosts."""
 LARGEST_MESSAGE: Final = 131_072
 """The most bytes of one: below what a socket takes in one datagram by default (net.core.wmem_default, 212,992)."""
 
@@ -41,6 +43,18 @@ class Secret:
 
 
 @dataclass(frozen=True, slots=True)
+class Authority:
+    """Holds the certificate authority of one cell: PEM texts, and the hosts that it may prove to be.
+
+    The programs of the cell trust it, so the way out can read their TLS to these hosts.
+    """
+
+    certificate: str
+    key: str = field(repr=False)
+    hosts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class OpenDoor:
     """Orders a door to be opened for a subsystem, or its rules to be changed if it is open. `rules` are texts."""
 
@@ -50,7 +64,9 @@ class OpenDoor:
     limits: Limits = field(default_factory=Limits)
     secrets: tuple[Secret, ...] = ()
     decoys: tuple[str, ...] = field(default=(), repr=False)
-    """Keys that open nothing: a plain request with one in it is refused."""
+    """Keys that open nothing: a request that can be read is refused with one in it."""
+    authority: Authority | None = None
+    """For whose hosts the way out speaks TLS with the client itself; None: every tunnel is passed on unread."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,8 +119,9 @@ class EventKind(StrEnum):
 class Event:
     """Reports one event of one connection. A field that does not apply is empty.
 
-    `how` is `connect`, `http` or `socks5`. `peer` is the port at the client's end of the connection. `count` is how
-    many events of this kind one stands for; of CUT, how many connections were cut.
+    `how` is `connect`, `http`, `socks5`, or `intercept` of a tunnel that is read.
+    `peer` is the port at the client's end of the connection. `count` is how many events of this kind one stands for; of
+    CUT, how many connections were cut.
     """
 
     kind: EventKind
@@ -138,7 +155,10 @@ def read_order(message: bytes) -> Order:
                 Secret(one["name"], tuple(one["hosts"]), one["value"]) for one in values.pop("secrets")
             )
             rules, decoys = tuple(values.pop("rules")), tuple(values.pop("decoys"))
-            return OpenDoor(rules=rules, limits=limits, secrets=secrets, decoys=decoys, **values)
+            authority = _read_authority(values.pop("authority"))
+            return OpenDoor(
+                rules=rules, limits=limits, secrets=secrets, decoys=decoys, authority=authority, **values
+            )
         case "close":
             return CloseDoor(**values)
         case "cut":
@@ -147,6 +167,10 @@ def read_order(message: bytes) -> Order:
             return Decide(**values)
         case other:
             raise ValueError(f"{other!r} is no order")
+
+
+def _read_authority(values: dict[str, Any] | None) -> Authority | None:
+    return None if values is None else Authority(values["certificate"], values["key"], tuple(values["hosts"]))
 
 
 def write_event(event: Event) -> bytes:

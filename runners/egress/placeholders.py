@@ -1,4 +1,4 @@
-"""Fill the placeholders of secrets, `{{secret:NAME}}`, into the fields of a request by plain HTTP.
+"""Fill the placeholders of secrets, `{{secret:NAME}}`, into the fields of a request that can be read.
 
 The program inside a cell holds the placeholder alone. A secret goes to the hosts that it is bound to, over TLS that is
 spoken here; anywhere else its placeholder is refused, so that a mistake is seen and not sent.
@@ -24,8 +24,11 @@ def is_bound(secrets: Sequence[Secret], host: str) -> bool:
     return any(host in secret.hosts for secret in secrets)
 
 
-def filled(head: bytes, secrets: Sequence[Secret], target: Target) -> bytes:
-    """Return the head of a request with its secrets, also those of a password. Raises RefusedError."""
+def filled(head: bytes, secrets: Sequence[Secret], target: Target, *, over_tls: bool = False) -> bytes:
+    """Return the head of a request with its secrets, also those of a password. Raises RefusedError.
+
+    `over_tls`: it came by TLS, and goes on so. A plain request is turned into one if it asks for port 80.
+    """
     host = target.host
     first, end, fields = head.partition(b"\r\n")
     if _PLACEHOLDER.search(first):
@@ -35,7 +38,7 @@ def filled(head: bytes, secrets: Sequence[Secret], target: Target) -> bytes:
 
     def value(found: re.Match[bytes]) -> bytes:
         name = found[1].decode()
-        if target.port != HTTP_PORT:
+        if not over_tls and target.port != HTTP_PORT:
             raise RefusedError(
                 Why.PLACEHOLDER, f"the secret {name} goes over TLS alone: ask for http://{host}/"
             )

@@ -1,6 +1,8 @@
-"""Carry one request by plain HTTP: its body read strictly and written anew, its answer marked as the last.
+"""Carry one request and its answer: a body is read strictly and written anew.
 
-One request a connection: bytes that a client sends behind its request go nowhere, so no second one can be smuggled.
+By plain HTTP it is one request a connection, and the answer is marked as the last: bytes that a client sends behind
+its request go nowhere, so no second one can be smuggled. Inside a tunnel that is read (`exchanges.py`) another may
+follow an answer whose end is beyond doubt.
 """
 
 from __future__ import annotations
@@ -20,18 +22,24 @@ _CHUNK_LINE = re.compile(rb"([0-9a-fA-F]{1,15})[ \t]*(?:;[\t\x20-\x7e\x80-\xff]*
 _STATUS = re.compile(rb"HTTP/1\.[01] ([1-5][0-9][0-9])[ \r]")
 _LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:[ \t]*([0-9]{1,18})[ \t]*(?=\r\n)", re.IGNORECASE)
 _CODED = re.compile(rb"\r\ntransfer-encoding[ \t]*:", re.IGNORECASE)
+_CHUNKED = re.compile(rb"\r\ntransfer-encoding[ \t]*:[ \t]*chunked[ \t]*(?=\r\n)", re.IGNORECASE)
+_ENDS = re.compile(rb"\r\nconnection[ \t]*:[^\r\n]*\bclose\b", re.IGNORECASE)
+_SAYS_LENGTH = re.compile(rb"\r\ncontent-length[ \t]*:", re.IGNORECASE)
 _WITHOUT_BODY: Final = frozenset({b"204", b"304"})
 _OF_THE_HOP = re.compile(rb"\r\n(?:connection|keep-alive|proxy-connection)[ \t]*:[^\r\n]*", re.IGNORECASE)
 
 
 class BodyReader:
-    """Reads a body in pieces. Raises RefusedError for one that is not well formed, or comes too slowly."""
+    """Reads a body in pieces. Raises RefusedError for one that is not well formed, or comes too slowly.
 
-    def __init__(self, reader: asyncio.StreamReader, seconds: float) -> None:
+    Without `seconds` it may take its time, as an answer may that tells of events.
+    """
+
+    def __init__(self, reader: asyncio.StreamReader, seconds: float | None) -> None:
         self._reader = reader
         self._seconds = seconds
         self._now = asyncio.get_running_loop().time
-        self._due = self._now() + seconds
+        self._due = None if seconds is None else self._now() + seconds
         self._since = 0
 
     async def pieces(self, length: int | None) -> AsyncIterator[bytes]:
@@ -83,24 +91,30 @@ class BodyReader:
             words = f"the body brought less than {_LEAST_BYTES} bytes in {self._seconds:g} s"
             raise RefusedError(Why.TOO_SLOW, words) from None
         self._since += len(data)
-        if self._since >= _LEAST_BYTES:
+        if self._seconds is not None and self._since >= _LEAST_BYTES:
             self._since = 0
             self._due = self._now() + self._seconds
         return data
 
 
-async def carry(tunnel: Tunnel, body: AsyncIterator[bytes], server: Streams, *, is_head: bool) -> None:
+async def carry(
+    tunnel: Tunnel, body: AsyncIterator[bytes], server: Streams, *, is_head: bool, keeps: bool = False
+) -> bool:
     """Send a body and its answer, at the same time: a server may answer before it has read. Raises RefusedError.
 
-    `is_head`: the request is one of HEAD, whose answer has no body, whatever length it names.
+    `is_head`: the request is one of HEAD, whose answer has no body, whatever length it names. `keeps`: the client wants
+    to ask again. Returns whether both connections can carry another request.
     """
     sending = asyncio.create_task(_send(tunnel, body))
-    answering = asyncio.create_task(_answer(tunnel, server, is_head=is_head))
+    answering = asyncio.create_task(_answer(tunnel, server, is_head=is_head, keeps=keeps))
     try:
         await asyncio.wait({sending, answering}, return_when=asyncio.FIRST_COMPLETED)
         if sending.done() and isinstance(error := sending.exception(), RefusedError):
             raise error
-        await answering  # also of a server that takes no more of the body: it says why
+        kept = await answering  # also of a server that takes no more of the body: it says why
+        if sending.done() and isinstance(error := sending.exception(), RefusedError):
+            raise error
+        return kept and sending.done() and sending.exception() is None
     finally:
         for task in (sending, answering):
             task.cancel()
@@ -112,8 +126,8 @@ async def _send(tunnel: Tunnel, body: AsyncIterator[bytes]) -> None:
         await tunnel.send(piece)
 
 
-async def _answer(tunnel: Tunnel, server: Streams, *, is_head: bool) -> None:
-    """Send the server's answer on, marked as the connection's last."""
+async def _answer(tunnel: Tunnel, server: Streams, *, is_head: bool, keeps: bool) -> bool:
+    """Send the server's answer on; return whether the connection is kept. If not, it is marked as the last."""
     reader, _ = server
     while True:
         head = await _answer_head(reader)
@@ -123,8 +137,29 @@ async def _answer(tunnel: Tunnel, server: Streams, *, is_head: bool) -> None:
         if not status[1].startswith(b"1"):
             break
         await tunnel.answer(head)
-    await tunnel.answer(_OF_THE_HOP.sub(b"", head).removesuffix(b"\r\n") + b"connection: close\r\n\r\n")
-    await tunnel.copy_down(0 if is_head or status[1] in _WITHOUT_BODY else _answer_length(head))
+    length = 0 if is_head or status[1] in _WITHOUT_BODY else _answer_length(head)
+    in_chunks = length is None and _is_chunked(head)
+    keeps = (
+        keeps
+        and (length is not None or in_chunks)
+        and head.startswith(b"HTTP/1.1")
+        and not _ENDS.search(head)
+    )
+    told = b"" if keeps else b"connection: close\r\n"
+    await tunnel.answer(_OF_THE_HOP.sub(b"", head).removesuffix(b"\r\n") + told + b"\r\n")
+    if keeps and in_chunks:
+        async for piece in BodyReader(reader, None).pieces(None):
+            await tunnel.answer(piece)
+        return True
+    before = tunnel.down
+    await tunnel.copy_down(length)
+    return keeps and tunnel.down - before == length
+
+
+def _is_chunked(head: bytes) -> bool:
+    """Tell if an answer comes in chunks beyond doubt, so that its end is known."""
+    codings = len(_CODED.findall(head))
+    return codings == 1 and bool(_CHUNKED.search(head)) and not _SAYS_LENGTH.search(head)
 
 
 def _answer_length(head: bytes) -> int | None:

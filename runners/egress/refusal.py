@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from enum import StrEnum
 from typing import Final
 
@@ -15,6 +16,10 @@ class Why(StrEnum):
     NOT_PUBLIC = "not_public"
     UNKNOWN_NAME = "unknown_name"
     UNREACHABLE = "unreachable"
+    BAD_CERTIFICATE = "bad_certificate"
+    """The server cannot prove its name to the way out, where that speaks TLS itself."""
+    NOT_TRUSTED = "not_trusted"
+    """The program does not trust its cell's authority."""
     NO_TLS = "no_tls"
     NO_SERVER_NAME = "no_server_name"
     OTHER_SERVER_NAME = "other_server_name"
@@ -38,6 +43,7 @@ STATUS: Final = {
     Why.BAD_REQUEST: "400 Bad Request",
     Why.UNKNOWN_NAME: "502 Bad Gateway",
     Why.UNREACHABLE: "502 Bad Gateway",
+    Why.BAD_CERTIFICATE: "502 Bad Gateway",
     Why.TOO_SLOW: "408 Request Timeout",
     Why.TOO_LARGE: "431 Request Header Fields Too Large",
     Why.NOT_OFFERED: "501 Not Implemented",
@@ -63,3 +69,10 @@ class RefusedError(Exception):
     def status(self) -> str:
         """Return the status line's end for an answer in HTTP."""
         return STATUS.get(self.why, "403 Forbidden")
+
+    def answer(self, host: str, port: int) -> bytes:
+        """Return the answer in HTTP to a client that asked for a host."""
+        told = {"type": "egress_refused", "code": self.why, "message": self.words, "host": host, "port": port}
+        body = json.dumps({"error": told}).encode()
+        head = f"HTTP/1.1 {self.status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+        return f"{head}\r\nconnection: close\r\n\r\n".encode() + body

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from runners.egress.refusal import RefusedError, Why
-from runners.egress.rules import RuleError, host_name, port_number
+from runners.egress.rules import HTTPS_PORT, RuleError, host_name, port_number
 
 HTTP_PORT: Final = 80
 _LINE = re.compile(rb"([!#$%&'*+.^_`|~0-9A-Za-z-]+) ([\x21-\x7e]+) (HTTP/1\.[01])")
@@ -113,19 +113,42 @@ def read_plain(head: Head) -> PlainRequest:
     return PlainRequest(target, path, _length(head))
 
 
-def forwarded(head: Head, request: PlainRequest) -> bytes:
-    """Write the head that goes on to the server: one request a connection."""
+def read_inner(head: Head, tunnel: Target) -> PlainRequest:
+    """Read a request inside a tunnel, which must be for the tunnel's own host. Raises RefusedError."""
+    if not head.target.startswith("/") or "#" in head.target:
+        raise _bad(f"inside a tunnel to {tunnel.host} ask for a path: GET /PATH")
+    host = head.get("host")
+    if host is None:
+        raise _bad("the field host is missing")
+    if read_target(host, HTTPS_PORT) != tunnel:
+        words = f"the tunnel is to {tunnel.host}, the field host names {host[:253]}"
+        raise RefusedError(Why.OTHER_SERVER_NAME, words)
+    if head.get("upgrade") is not None:
+        words = f"no other protocol is begun where epad reads, WebSocket neither: take {tunnel.host} out of intercept"
+        raise RefusedError(Why.NOT_OFFERED, words)
+    return PlainRequest(tunnel, head.target, _length(head))
+
+
+def wants_more(head: Head) -> bool:
+    """Tell if a client keeps its connection for another request."""
+    named = ",".join(value for name, value in head.fields if name == "connection").lower().split(",")
+    return head.version == "HTTP/1.1" and "close" not in map(str.strip, named)
+
+
+def forwarded(head: Head, request: PlainRequest, *, inside: bool = False) -> bytes:
+    """Write the head that goes on to the server: one request a connection, but for one inside a tunnel."""
     values = ",".join(value for name, value in head.fields if name == "connection")
     named = {name.strip().lower() for name in values.split(",")}
     left_out = _OF_THE_HOP | (named - _ONCE) | {"host", "content-length", "transfer-encoding"}
-    host = str(request.target).removesuffix(f":{HTTP_PORT}")
+    host = str(request.target).removesuffix(f":{HTTPS_PORT if inside else HTTP_PORT}")
     lines = [f"{head.method} {request.path} HTTP/1.1", f"host: {host}"]
     lines += [f"{name}: {value}" for name, value in head.fields if name not in left_out]
     if request.length is None:
         lines.append("transfer-encoding: chunked")
     elif request.length or head.get("content-length") is not None:
         lines.append(f"content-length: {request.length}")
-    return "\r\n".join([*lines, "connection: close", "", ""]).encode("latin-1")
+    lines += [] if inside else ["connection: close"]
+    return "\r\n".join([*lines, "", ""]).encode("latin-1")
 
 
 def _length(head: Head) -> int | None:

@@ -6,6 +6,7 @@ A name that answers differently the second time gains nothing, since there is no
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import Sequence
 
 from runners.egress.addresses import why_not_public
@@ -73,6 +74,9 @@ class Ways:
                     return address, await self._network.connect(address, target.port, tls_name)
             except TimeoutError:
                 trouble = trouble or "no answer"
+            except ssl.SSLCertVerificationError as error:  # no other address is tried: the name is the same
+                words = f"{target} does not prove its name: {error.verify_message}"
+                raise RefusedError(Why.BAD_CERTIFICATE, words, address) from None
             except OSError as error:
                 trouble = trouble or error.strerror or str(error)
         raise RefusedError(Why.UNREACHABLE, f"{target} was not reached: {trouble}")

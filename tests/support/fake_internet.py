@@ -19,7 +19,7 @@ from patience import PATIENCE_SECONDS, until
 from tls_hello import real_hello
 
 from runners.egress.door import Door
-from runners.egress.messages import Decide, Event, EventKind, Limits, OpenDoor, Secret
+from runners.egress.messages import Authority, Decide, Event, EventKind, Limits, OpenDoor, Secret
 from runners.egress.network import Streams, streams_of
 
 PUBLIC = "93.184.216.34"
@@ -232,9 +232,12 @@ async def opened(
     ask: bool = False,
     limits: Limits | None = None,
     secrets: tuple[Secret, ...] = (),
+    decoys: tuple[str, ...] = (),
+    authority: Authority | None = None,
 ) -> AsyncIterator[OpenedDoor]:
     """Open a door with these rules."""
-    door = OpenedDoor(OpenDoor("agent", rules, ask, limits or Limits(), secrets), internet)
+    order = OpenDoor("agent", rules, ask, limits or Limits(), secrets, decoys, authority)
+    door = OpenedDoor(order, internet)
     listening = asyncio.create_task(door.door.listen(door.listener))
     try:
         yield door
