@@ -7,6 +7,7 @@ gateway, whose model server it may be, nor a health check. A Unix socket in its 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from importlib.util import find_spec
 from pathlib import Path
 
 from epad.configuration.complaint import Complaint
@@ -14,10 +15,12 @@ from epad.configuration.confine_schema import ConfineConfig
 from epad.configuration.confining import confine_of
 from epad.configuration.schema import Config, SubsystemConfig
 from epad.configuration.toml_lines import KeyPath
-from runners.egress.rules import HostRule, RuleError, parse
+from runners.egress.rules import HTTPS_PORT, HostRule, RuleError, address_of, first_match, host_name, parse
 
 _UNIX = "unix:"
 _WAYS_BY_PORT = ("http", "tcp")
+INTERCEPT_PACKAGE = "cryptography"
+"""The daemon looks for it, and never loads it: that would take 5 MiB of its memory."""
 
 
 def check_confine(config: Config) -> Iterator[Complaint]:
@@ -27,6 +30,7 @@ def check_confine(config: Config) -> Iterator[Complaint]:
         if spec.confine is not None:
             yield from _check_table((*path, "confine"), spec.confine, spec)
             yield from _check_secrets((*path, "confine", "secrets"), spec.confine, config)
+            yield from _check_intercept((*path, "confine", "intercept"), spec.confine)
         if confine_of(name, config).profile != "open" and spec.kind == "process":
             yield from _check_inside(path, name, spec, config)
 
@@ -93,6 +97,42 @@ def _check_secrets(path: KeyPath, confine: ConfineConfig, config: Config) -> Ite
     if confine.secrets and confine.profile in {"open", "sealed"}:
         text = f"is set, but what is {confine.profile} has no way out that could fill them in; take it out"
         yield Complaint(path, text, ((*path[:-1], "profile"),))
+
+
+def _check_intercept(path: KeyPath, confine: ConfineConfig) -> Iterator[Complaint]:
+    """Yield the hosts that cannot be read: `hosts` alone says which are reached, so each must be one of them."""
+    if not confine.intercept:
+        return
+    if confine.profile in {"open", "sealed"}:
+        text = f"is set, but what is {confine.profile} has no way out that could read anything; take it out"
+        yield Complaint(path, text, ((*path[:-1], "profile"),))
+        return
+    if find_spec(INTERCEPT_PACKAGE) is None:
+        yield Complaint(path, "needs the package cryptography: pip install 'epad[intercept]', or take it out")
+    rules = [rule for rule in map(_rule, confine.hosts) if rule is not None]
+    for host in confine.intercept:
+        if not _is_name(host):
+            yield Complaint(
+                path, f'has "{host}"; give names alone, as "api.github.com": port 443 of it is read'
+            )
+        elif first_match(rules, host, HTTPS_PORT) is None:
+            text = f'has "{host}", which hosts does not let pass at port 443; add it there'
+            yield Complaint(path, text, ((*path[:-1], "hosts"),))
+
+
+def _rule(text: str) -> HostRule | None:
+    """Return a rule; None for a text that is none, of which `_check_hosts` tells."""
+    try:
+        return parse(text)
+    except RuleError:
+        return None
+
+
+def _is_name(host: str) -> bool:
+    try:
+        return host_name(host) == host and address_of(host) is None
+    except RuleError:
+        return False
 
 
 def _check_inside(path: KeyPath, name: str, spec: SubsystemConfig, config: Config) -> Iterator[Complaint]:

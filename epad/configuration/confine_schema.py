@@ -21,6 +21,7 @@ class ConfineConfig(Struct, frozen=True, forbid_unknown_fields=True):
     never: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     secrets: tuple[str, ...] = ()
+    intercept: tuple[str, ...] = ()
     ask: bool = False
     gpu: bool = False
     decoys: bool = False

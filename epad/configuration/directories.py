@@ -87,6 +87,13 @@ class Directories:
         """
         return self.runtime / "notify" / subsystem
 
+    def trusted(self, subsystem: str) -> Path:
+        """Return the directory of the certificates that the programs of a subsystem's cell trust.
+
+        A cell shows the directory, as it does that of the notify socket.
+        """
+        return self.runtime / "trusted" / subsystem
+
     def notify_socket(self, subsystem: str) -> Path:
         """Return the path of the socket for a subsystem's sd_notify datagrams."""
         return self.notify_directory(subsystem) / "sock"

@@ -32,6 +32,7 @@ from structlog.typing import FilteringBoundLogger
 
 from epad.confinement import placeholders
 from epad.confinement.answer import Cell
+from epad.confinement.authorities import Authorities
 from epad.confinement.cell_record import CellRecord, CellRecords
 from epad.confinement.decoys import Decoys
 from epad.confinement.doors import ADDRESSES, Doorkeeper, DoorKind, url_of
@@ -92,6 +93,7 @@ class CellsContext:
     clock: Clock
     log: FilteringBoundLogger
     decoys: Decoys | None = None
+    authorities: Authorities | None = None
 
 
 @dataclass(slots=True)
@@ -143,7 +145,11 @@ class Cells:
         if DoorKind.WAY_OUT not in await self._doors(self._context.policies(subsystem)):
             return {}
         url = url_of(DoorKind.WAY_OUT)
+        authorities, trusted = self._context.authorities, dict[str, str]()
+        if authorities is not None and self._context.policies(subsystem).intercept:
+            trusted = authorities.variables(subsystem)
         return {
+            **trusted,
             **{
                 name: url
                 for each in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY")
@@ -166,6 +172,8 @@ class Cells:
         shown = tuple(str(Path(path).parent) for name, path in environment.items() if name == "NOTIFY_SOCKET")
         decoys = self._context.decoys
         texts = decoys.files(policy) if policy.decoys and decoys is not None else ()
+        if trusted := await self._trusted(policy, doors):
+            shown = (*shown, trusted)
         order = CellOrder(policy, command, environment, directory, doors, shown, texts)
         return await self._context.planner.plan(order)
 
@@ -174,7 +182,7 @@ class Cells:
 
         Its record comes first, so the next daemon finds the doors of a cell that this one made and never told of.
         """
-        await self.ended(plan.name)
+        await self._end(plan.name)
         kinds = [kind for kind in DoorKind if Door(*ADDRESSES[kind]) in plan.doors]
         record = CellRecord(
             self._context.policies(plan.name),
@@ -226,6 +234,11 @@ class Cells:
 
     async def ended(self, subsystem: str) -> None:
         """Close the doors of a cell that is no more, and forget it."""
+        await self._end(subsystem)
+        if self._context.authorities is not None:
+            self._context.authorities.forget(subsystem)
+
+    async def _end(self, subsystem: str) -> None:
         living = self._living.pop(subsystem, None)
         if living is None:
             return
@@ -307,6 +320,16 @@ class Cells:
                 listening.close()
         self._living.clear()
         await self._context.spawner.close()
+
+    async def _trusted(self, policy: Policy, doors: tuple[Door, ...]) -> str:
+        """Make the authority of a cell whose way out reads TLS; return the directory to show, empty for another."""
+        authorities = self._context.authorities
+        if authorities is None:
+            return ""
+        if not policy.intercept or Door(*ADDRESSES[DoorKind.WAY_OUT]) not in doors:
+            authorities.forget(policy.subsystem)
+            return ""
+        return str(await authorities.make(policy))
 
     async def _doors(self, policy: Policy) -> tuple[DoorKind, ...]:
         """Return the doors that a policy has here: none without a network of its own."""

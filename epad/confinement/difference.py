@@ -9,6 +9,8 @@ trying requests:
 - *Hosts.* A name that a rule has is judged by itself. All other names below a wildcard are in one region, and a label
   that no rule has stands for it; finitely many names never cover a wildcard.
 - *Abilities*, and secrets with the hosts that they may be sent to, are single things.
+- *What goes unread.* To a host of `intercept` a subsystem cannot send what epad cannot read. Putting a host there lets
+  it reach nothing that it did not reach, so it narrows the policy, and is told as such; taking it out again widens it.
 """
 
 from __future__ import annotations
@@ -24,10 +26,11 @@ from epad.confinement.policy import (
     Policy,
     Request,
     SecretRequest,
+    UnreadRequest,
     allows,
     is_below,
 )
-from runners.egress.rules import HostRule, matches
+from runners.egress.rules import HTTPS_PORT, HostRule, matches
 
 _ANY_LABEL = "any"
 
@@ -73,10 +76,12 @@ class HostWidening(Widening):
     new: Policy
 
     def covers(self, request: Request) -> bool:
-        if not isinstance(request, HostRequest) or not _gains(self.old, self.new, request):
+        if not isinstance(request, HostRequest | UnreadRequest) or not _gains(self.old, self.new, request):
             return False
         if self.rule is None:
             return True
+        if isinstance(request, UnreadRequest):
+            return matches(self.rule, request.host, HTTPS_PORT)
         return matches(self.rule, request.host, request.port) and request.address == self.rule.pinned
 
     def __str__(self) -> str:
@@ -103,9 +108,25 @@ class SecretWidening(Widening):
         return f"send the secret {self.witness.name} to {self.witness.host}"
 
 
+@dataclass(frozen=True, slots=True)
+class UnreadWidening(Widening):
+    """Is about one host whose TLS was read."""
+
+    witness: UnreadRequest
+
+    def __str__(self) -> str:
+        return f"send {self.witness.host} what epad cannot read"
+
+
 def widenings(old: Policy, new: Policy) -> tuple[Widening, ...]:
     """Return all that the new policy allows and the old one refuses; nothing means that nothing widens."""
-    return (*_files(old, new), *_hosts(old, new), *_abilities(old, new), *_secrets(old, new))
+    return (
+        *_files(old, new),
+        *_hosts(old, new),
+        *_abilities(old, new),
+        *_secrets(old, new),
+        *_unread(old, new),
+    )
 
 
 def _gains(old: Policy, new: Policy, request: Request) -> bool:
@@ -193,3 +214,12 @@ def _abilities(old: Policy, new: Policy) -> Iterator[AbilityWidening]:
 
 def _secrets(old: Policy, new: Policy) -> Iterator[SecretWidening]:
     return (SecretWidening(request) for request in sorted(new.secrets) if _gains(old, new, request))
+
+
+def _unread(old: Policy, new: Policy) -> Iterator[UnreadWidening]:
+    """Yield the hosts that were read before. Of others it is said that they are reached."""
+    return (
+        UnreadWidening(request)
+        for request in map(UnreadRequest, sorted(old.intercept))
+        if _gains(old, new, request)
+    )

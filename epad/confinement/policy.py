@@ -32,7 +32,7 @@ from epad.confinement.places import (
     SYSTEM_SETTINGS,
 )
 from epad.confinement.program_files import program_roots
-from runners.egress.rules import HostRule, first_match, parse
+from runners.egress.rules import HTTPS_PORT, HostRule, first_match, parse
 
 
 class Access(enum.IntEnum):
@@ -97,7 +97,14 @@ class SecretRequest:
     host: str
 
 
-Request = FileRequest | HostRequest | AbilityRequest | SecretRequest
+@dataclass(frozen=True, slots=True)
+class UnreadRequest:
+    """Asks to send a host, by TLS at port 443, what epad cannot read."""
+
+    host: str
+
+
+Request = FileRequest | HostRequest | AbilityRequest | SecretRequest | UnreadRequest
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +112,7 @@ class Policy:
     """The files, hosts and abilities of one subsystem. `files` is in the order of paths, and has one rule a path.
 
     `directory` is where its program starts. With `ask` a host that no rule names waits for a person. With `decoys`
-    keys that open nothing are shown to it.
+    keys that open nothing are shown to it. The TLS to a host of `intercept` is read.
     """
 
     subsystem: str
@@ -119,6 +126,7 @@ class Policy:
     secrets: frozenset[SecretRequest] = frozenset()
     ask: bool = False
     decoys: bool = False
+    intercept: frozenset[str] = frozenset()
 
     @property
     def confined(self) -> bool:
@@ -162,6 +170,9 @@ def allows(policy: Policy, request: Request) -> bool:
             return ability in policy.abilities
         case SecretRequest():
             return request in policy.secrets
+        case UnreadRequest(host):
+            reached = policy.every_host or first_match(policy.hosts, host, HTTPS_PORT) is not None
+            return reached and host not in policy.intercept
 
 
 OPEN_ABILITIES: Final = frozenset(Ability)
@@ -212,6 +223,7 @@ def policy_of(
         secrets=frozenset(_secrets(confine, config)),
         ask=confine.ask and confine.profile != "sealed",
         decoys=confine.decoys,
+        intercept=frozenset(confine.intercept) if confine.profile != "sealed" else frozenset(),
     )
 
 

@@ -23,7 +23,6 @@ import sys
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Final
 
 import msgspec
@@ -39,6 +38,7 @@ from epad.confinement.approvals import (
     State,
     Subject,
 )
+from epad.confinement.authorities import python_path
 from epad.confinement.egress_record import EgressRecord
 from epad.confinement.metrics import EGRESS_QUESTIONS, EGRESS_STARTS
 from epad.confinement.policy import Policy
@@ -46,7 +46,18 @@ from epad.metrics.registry import Metrics
 from epad.runtime.side_tasks import Tasks
 from epad.storage.event_log import EventKind, EventLog
 from runners.egress.channel import Channel
-from runners.egress.messages import CloseDoor, CutHost, Decide, Event, OpenDoor, Order, Secret, write_order
+from runners.egress.messages import (
+    INTERCEPT,
+    Authority,
+    CloseDoor,
+    CutHost,
+    Decide,
+    Event,
+    OpenDoor,
+    Order,
+    Secret,
+    write_order,
+)
 from runners.egress.messages import EventKind as Reported
 from runners.egress.refusal import Why
 from runners.egress.rules import first_match
@@ -56,7 +67,6 @@ RESTART_SECONDS: Final = 0.2
 CUT_SECONDS: Final = 1.0
 """A door that is told to close is closed within a few milliseconds; a process that is stuck is killed after this."""
 _END_SECONDS: Final = 1.0
-_HOME: Final = Path(__file__).parents[2]
 _PASSED_ON: Final = (
     *("PATH", "LD_LIBRARY_PATH", "RES_OPTIONS", "LOCALDOMAIN"),
     *("SSL_CERT_FILE", "SSL_CERT_DIR"),
@@ -65,9 +75,10 @@ _PASSED_ON: Final = (
 
 @dataclass(frozen=True, slots=True)
 class WayOutContext:
-    """Holds the parts that the way out works with. `policies` gives a subsystem's policy as of now.
+    """Holds the parts that the way out works with.
 
-    `program` names the program at the other end of a subsystem's connection, by its port; empty if it is not found.
+    `policies` gives a subsystem's policy as of now, `authority` that of its living cell: the hosts that are read are
+    those that it was made for. `program` names the program at the other end of a subsystem's connection, by its port; empty if it is not found.
     """
 
     policies: Callable[[str], Policy]
@@ -78,6 +89,7 @@ class WayOutContext:
     program: Callable[[str, int], Awaitable[str]]
     secrets: Callable[[Policy], tuple[Secret, ...]] = lambda _: ()
     decoys: Callable[[], tuple[str, ...]] = tuple
+    authority: Callable[[str], Authority | None] = lambda _: None
 
 
 class WayOut:
@@ -237,10 +249,11 @@ class WayOut:
             self._forget_all()
 
     def _spawn(self, theirs: socket.socket) -> subprocess.Popen[bytes]:
+        words = [INTERCEPT] if any(map(self._context.authority, self._doors)) else []
         environment = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
         return subprocess.Popen(
-            (sys.executable, "-P", "-S", "-m", "runners.egress", str(theirs.fileno())),
-            env={**environment, "PYTHONPATH": str(_HOME)},
+            (sys.executable, "-P", "-S", "-m", "runners.egress", str(theirs.fileno()), *words),
+            env={**environment, "PYTHONPATH": python_path()},
             cwd="/",
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -281,7 +294,14 @@ class WayOut:
         policy = self._context.policies(subsystem)
         rules = (*policy.hosts, *self._context.approvals.rules(subsystem))
         texts, secrets = tuple(dict.fromkeys(map(str, rules))), self._context.secrets(policy)
-        order = OpenDoor(subsystem, texts, policy.ask, secrets=secrets, decoys=self._context.decoys())
+        order = OpenDoor(
+            subsystem,
+            texts,
+            policy.ask,
+            secrets=secrets,
+            decoys=self._context.decoys(),
+            authority=self._context.authority(subsystem),
+        )
         known = self._told.get(subsystem)
         if order == known:
             return

@@ -11,6 +11,7 @@ import structlog
 
 from epad.confinement.approvals import Approvals
 from epad.confinement.asking_program import asking_program
+from epad.confinement.authorities import Authorities
 from epad.confinement.cell_record import CellRecords
 from epad.confinement.cells import Cells, CellsContext
 from epad.confinement.decoys import Decoys
@@ -61,6 +62,7 @@ def make_way_out(
     events: EventLog,
     metrics: Metrics,
     decoys: Decoys,
+    authorities: Authorities,
 ) -> WayOut:
     """Make the way out: it starts nothing before a door is opened."""
     stores, clock = given.stores, given.clock
@@ -82,12 +84,19 @@ def make_way_out(
             program=program,
             secrets=lambda policy: read_secrets(policy, joints.config.secrets, credentials),
             decoys=lambda: tuple(map(decoys.key, joints.config.subsystems)),
+            authority=authorities.of,
         )
     )
 
 
 def make_cells(
-    given: Given, joints: Joints, policies: PoliciesInForce, way_out: WayOut, events: EventLog, decoys: Decoys
+    given: Given,
+    joints: Joints,
+    policies: PoliciesInForce,
+    way_out: WayOut,
+    events: EventLog,
+    decoys: Decoys,
+    authorities: Authorities,
 ) -> Cells:
     """Make the keeper of cells: it starts nothing before a subsystem is confined."""
     zygote = Zygote()
@@ -105,5 +114,6 @@ def make_cells(
             clock=given.clock,
             log=structlog.get_logger("epad.cells"),
             decoys=decoys,
+            authorities=authorities,
         )
     )

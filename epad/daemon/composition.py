@@ -16,6 +16,7 @@ from epad.answers.status import Status
 from epad.api.server import ControlApi
 from epad.checkpoint.critical_state import DATASTORES, critical_state
 from epad.configuration.model_load import is_loading
+from epad.confinement.authorities import Authorities
 from epad.confinement.decoys import load_decoys
 from epad.confinement.kept_policies import KeptPolicies
 from epad.confinement.metrics import show_cells
@@ -100,8 +101,9 @@ def make_foundation(given: Given, joints: Joints) -> Foundation:
     access.tell = joints.line_of
     events, policies = EventLog(stores.database, clock, config.retention.events), make_policies(given, joints)
     decoys = load_decoys(directories.decoys)
-    way_out = make_way_out(given, joints, policies, events, metrics, decoys)
-    cells = make_cells(given, joints, policies, way_out, events, decoys)
+    authorities = Authorities(directories.cells, directories.trusted)
+    way_out = make_way_out(given, joints, policies, events, metrics, decoys, authorities)
+    cells = make_cells(given, joints, policies, way_out, events, decoys, authorities)
     return Foundation(
         metrics=metrics,
         events=events,

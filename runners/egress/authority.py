@@ -33,7 +33,7 @@ def make_authority(cell: str, hosts: tuple[str, ...]) -> Authority:
     """Make an authority that may sign for these hosts."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name(
-        [x509.NameAttribute(x509.NameOID.COMMON_NAME, f"epad, for the cell of {cell}"[:_MOST_COMMON_NAME])]
+        [x509.NameAttribute(x509.NameOID.COMMON_NAME, f"epad for the cell of {cell}"[:_MOST_COMMON_NAME])]
     )
     constraints = x509.NameConstraints([x509.DNSName(host) for host in hosts], None)
     builder = (

@@ -33,6 +33,11 @@ def with_hosts(*texts: str) -> Policy:
     return replace(PLAIN, hosts=tuple(sorted(map(parse, texts), key=str)))
 
 
+def reads(host: str) -> Policy:
+    """Return the plain policy with a host that is read."""
+    return replace(with_hosts(host), intercept=frozenset({host}))
+
+
 def lines(old: Policy, new: Policy) -> list[str]:
     return [str(line) for line in widenings(old, new)]
 
@@ -56,6 +61,11 @@ def lines(old: Policy, new: Policy) -> list[str]:
             ["read /", "read /home/me"],
         ),
         (with_hosts("a.org"), with_hosts("a.org"), []),
+        (with_hosts("a.org"), reads("a.org"), []),
+        (reads("a.org"), with_hosts("a.org"), ["send a.org what epad cannot read"]),
+        (reads("a.org"), with_hosts("*.org"), ["connect *.org:443"]),
+        (reads("a.org"), PLAIN, []),
+        (PLAIN, reads("a.org"), ["connect a.org:443"]),
         (with_hosts("a.org", "b.org"), with_hosts("b.org"), []),
         (PLAIN, with_hosts("a.org"), ["connect a.org:443"]),
         (with_hosts("*.a.org"), with_hosts("x.a.org"), []),

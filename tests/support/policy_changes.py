@@ -20,6 +20,7 @@ from epad.confinement.policy import (
     Policy,
     Request,
     SecretRequest,
+    UnreadRequest,
     allows,
 )
 from runners.egress.rules import HostRule
@@ -66,6 +67,7 @@ def a_policy(chance: random.Random) -> Policy:
         every_host=chance.random() < 0.1,
         abilities=frozenset(chance.sample(list(Ability), chance.randint(0, 3))),
         secrets=frozenset(a_secret(chance) for _ in range(chance.randint(0, 2))),
+        intercept=frozenset(chance.sample(NAMES[:6], chance.randint(0, 2))),
     )
 
 
@@ -73,9 +75,9 @@ def a_change(chance: random.Random, policy: Policy) -> Policy:
     """Return a policy with up to three things of it changed."""
     files = {rule.path: rule.access for rule in policy.files}
     hosts, abilities, every = set(policy.hosts), set(policy.abilities), policy.every_host
-    secrets = set(policy.secrets)
+    secrets, intercept = set(policy.secrets), set(policy.intercept)
     for _ in range(chance.randint(0, 3)):
-        match chance.randrange(7):
+        match chance.randrange(8):
             case 0 if files:
                 del files[chance.choice(sorted(files))]
             case 1 if hosts:
@@ -86,6 +88,8 @@ def a_change(chance: random.Random, policy: Policy) -> Policy:
                 abilities ^= {chance.choice(list(Ability))}
             case 6:
                 secrets ^= {a_secret(chance)}
+            case 7:
+                intercept ^= {chance.choice(NAMES[:6])}
             case 4 if chance.random() < 0.3:
                 every = not every
             case _:
@@ -96,6 +100,7 @@ def a_change(chance: random.Random, policy: Policy) -> Policy:
         hosts=_hosts(hosts),
         abilities=frozenset(abilities),
         secrets=frozenset(secrets),
+        intercept=frozenset(intercept),
         every_host=every,
     )
 
@@ -109,6 +114,8 @@ def a_request(chance: random.Random) -> Request:
         host = chance.choice((*NAMES, "c.x.org", "d.c.x.org", "z.q.y.org", "w.example"))
         address = host if not host[-1].isalpha() else chance.choice(PINNED)
         return HostRequest(host, chance.choice((*PORTS, 80)), address)
+    if kind < 0.94:
+        return UnreadRequest(chance.choice((*NAMES, "c.x.org", "w.example")))
     return a_secret(chance) if chance.random() < 0.5 else AbilityRequest(chance.choice(list(Ability)))
 
 

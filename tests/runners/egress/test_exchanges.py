@@ -11,7 +11,17 @@ from pathlib import Path
 import pytest
 from certificates import certificate
 from fake_internet import PUBLIC
-from intercept_world import BEARER, DECOY, HOST, READ, UNREAD, VALUE, InterceptWorld, Requests, intercept_world
+from intercept_world import (
+    BEARER,
+    DECOY,
+    HOST,
+    READ,
+    UNREAD,
+    VALUE,
+    InterceptWorld,
+    Requests,
+    intercept_world,
+)
 from patience import until
 
 from runners.egress.messages import EventKind, Limits
@@ -50,7 +60,7 @@ async def test_a_secret_is_filled_into_requests_inside_tls(world: InterceptWorld
 
 
 async def test_a_secret_goes_to_its_own_hosts_alone(world: InterceptWorld) -> None:
-    """The other host that is read is not sent it, nor is it filled into a URL; a tunnel that is not read has it as it is."""
+    """Another host that is read is not sent it, nor is a URL filled; a tunnel that is not read keeps the placeholder."""
     client = await world.inside(READ)
     answer = await client.ask("GET / HTTP/1.1", f"Host: {READ}", BEARER)
     assert code(answer) == (403, "placeholder")
@@ -79,7 +89,11 @@ async def test_a_change_of_secrets_counts_for_the_next_request(world: InterceptW
     [
         (f"GET / HTTP/1.1|Host: {HOST}|X-Key: {DECOY}", b"", Why.DECOY),
         (f"GET /{DECOY} HTTP/1.1|Host: {HOST}", b"", Why.DECOY),
-        (f"POST / HTTP/1.1|Host: {HOST}|Content-Length: 5|Transfer-Encoding: chunked", b"0\r\n\r\n", Why.BAD_REQUEST),
+        (
+            f"POST / HTTP/1.1|Host: {HOST}|Content-Length: 5|Transfer-Encoding: chunked",
+            b"0\r\n\r\n",
+            Why.BAD_REQUEST,
+        ),
         (f"POST / HTTP/1.1|Host: {HOST}|Content-Length: 5|Content-Length: 6", b"hello", Why.BAD_REQUEST),
         (f"POST / HTTP/1.1|Host: {HOST}|Transfer-Encoding: chunked, identity", b"", Why.BAD_REQUEST),
         (f"POST / HTTP/1.1|Host: {HOST}|Transfer-Encoding : chunked", b"", Why.BAD_REQUEST),
@@ -164,7 +178,9 @@ async def test_an_answer_with_an_end_keeps_the_connection(world: InterceptWorld,
     ("path", "rest"),
     [("/until-end", b"ok"), ("/both", b"2\r\nok\r\n0\r\n\r\n"), ("/short", b"ok")],
 )
-async def test_an_answer_without_a_sure_end_is_the_last(world: InterceptWorld, path: str, rest: bytes) -> None:
+async def test_an_answer_without_a_sure_end_is_the_last(
+    world: InterceptWorld, path: str, rest: bytes
+) -> None:
     client = await world.inside()
     await client.send(f"GET {path} HTTP/1.1", f"Host: {HOST}")
     head, _, body = (await client.rest()).partition(b"\r\n\r\n")
@@ -216,7 +232,9 @@ async def test_the_hello_must_name_the_tunnel_s_host(world: InterceptWorld) -> N
     assert world.server.connections == 0
 
 
-async def test_a_program_that_trusts_others_fails_and_is_told_of(world: InterceptWorld, tmp_path: Path) -> None:
+async def test_a_program_that_trusts_others_fails_and_is_told_of(
+    world: InterceptWorld, tmp_path: Path
+) -> None:
     """It has pinned the server's own root."""
     with pytest.raises(ssl.SSLCertVerificationError):
         await world.inside(trust=ssl.create_default_context(cafile=str(tmp_path / HOST)))
