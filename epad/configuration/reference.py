@@ -92,8 +92,8 @@ WORDS: Mapping[str, str] = {
     "confine.hosts": 'what it may reach, as "github.com", "*.example.org" or "example.org:8443" (443 if left out); a'
     ' private network\'s with its address, as "10.0.0.5:8000" or "git.lan=10.0.0.6"',
     "confine.secrets": "names from [secrets] whose placeholders, {{secret:NAME}}, are filled into its requests",
-    "confine.intercept": "those of `hosts` whose TLS the way out reads (port 443), by an authority of the cell: secrets are"
-    " filled in there too, and decoys are found; needs the extra epad[intercept]",
+    "confine.intercept": "those of `hosts` whose TLS the way out reads (port 443), by an authority of the cell: secrets"
+    " are filled in there too, and decoys are found; needs the extra epad[intercept]",
     "confine.ask": "a host that is not named waits for a person, rather than being refused",
     "confine.gpu": "the GPUs' devices, and what CUDA needs of the kernel",
     "confine.decoys": "keys that open nothing are shown in its variables and its home; one in a prompt is refused, and"

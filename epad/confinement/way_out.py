@@ -78,7 +78,8 @@ class WayOutContext:
     """Holds the parts that the way out works with.
 
     `policies` gives a subsystem's policy as of now, `authority` that of its living cell: the hosts that are read are
-    those that it was made for. `program` names the program at the other end of a subsystem's connection, by its port; empty if it is not found.
+    those that it was made for. `program` names the program at the other end of a subsystem's connection, by its port;
+    empty if it is not found.
     """
 
     policies: Callable[[str], Policy]

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
+from epad.configuration import confine_checks
 from epad.configuration.confine_schema import ConfineConfig
 from epad.configuration.load import ConfigError, load
 from epad.configuration.vain_values import vain_check
 
 AGENT = '[subsystems.agent]\ncommand = ["true"]\n'
 CONFINED = AGENT + "[subsystems.agent.confine]\n"
+READS = CONFINED + 'intercept = ["a.example"]\n'
 SERVER = '[upstreams.mine]\nurl = "http://127.0.0.1:9"\ndialects = ["openai"]\n'
 
 
@@ -35,6 +37,16 @@ def problems(directory: Path, text: str) -> list[str]:
         (CONFINED + 'never = ["../a"]\n', "confine.never", "below the workspace"),
         (CONFINED + 'hosts = ["a.example/b"]\n', "confine.hosts", "write a name"),
         (CONFINED + 'profile = "sealed"\nhosts = ["a.example"]\n', "confine.hosts", "take it out"),
+        (READS + 'hosts = ["b.example"]\n', "confine.intercept", "add it there"),
+        (READS + 'hosts = ["a.example:8443"]\n', "confine.intercept", "add it there"),
+        (
+            CONFINED + 'intercept = ["a.example:443"]\nhosts = ["a.example"]\n',
+            "confine.intercept",
+            "names alone",
+        ),
+        (CONFINED + 'intercept = ["10.0.0.5"]\nhosts = ["10.0.0.5"]\n', "confine.intercept", "names alone"),
+        (READS + 'profile = "sealed"\n', "confine.intercept", "take it out"),
+        (READS + 'profile = "open"\n', "confine.intercept", "take it out"),
         (CONFINED + 'workspace = "/"\n', "confine.workspace", "the whole machine"),
         (CONFINED + 'hosts = ["*.org"]\n', "confine.hosts", "*.example.org"),
         (CONFINED + 'hosts = ["x.org", "x.org=10.0.0.5"]\n', "confine.hosts", "take one of them out"),
@@ -56,6 +68,20 @@ def test_each_fault_names_its_key_and_the_fix(tmp_path: Path, text: str, key: st
     [problem] = problems(tmp_path, text)
     assert key in problem
     assert fix in problem
+
+
+@pytest.mark.parametrize("host", ["a.example", "a.example=10.0.0.5", "*.example.org"])
+def test_a_host_that_is_read_is_one_that_is_reached(tmp_path: Path, host: str) -> None:
+    """By its name, at an address of its own, or below a wildcard."""
+    read = "b.example.org" if host.startswith("*") else "a.example"
+    assert problems(tmp_path, CONFINED + f'hosts = ["{host}"]\nintercept = ["{read}"]\n') == []
+
+
+def test_without_its_package_nothing_can_be_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fault says what to install."""
+    monkeypatch.setattr(confine_checks, "INTERCEPT_PACKAGE", "no_such_package_at_all")
+    [problem] = problems(tmp_path, READS + 'hosts = ["a.example"]\n')
+    assert "pip install 'epad[intercept]'" in problem
 
 
 def test_the_houses_default_confines_too(tmp_path: Path) -> None:

@@ -12,12 +12,16 @@ from cell_doubles import CellWorld
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from epad.confinement import authorities
+from epad.confinement.authorities import VARIABLES, Authorities, system_bundle
 from epad.confinement.cells import Confinement
 from epad.confinement.doors import ADDRESSES, DoorKind
 from epad.confinement.errors import ConfinementError
 from runners.cell.plan import Door
 
 DOORS = tuple(Door(*ADDRESSES[kind]) for kind in DoorKind)
+
+VARIABLES_SET = frozenset(VARIABLES)
 
 
 @pytest.fixture
@@ -224,3 +228,66 @@ async def test_a_record_that_cannot_be_read_is_none(world: CellWorld) -> None:
     (world.directory / "cells/agent.json").write_text('{"profile": 1')
     await world.cells.adopt("agent", 1)
     assert not world.cells.has("agent")
+
+
+def reading(world: CellWorld) -> Authorities:
+    """Let the world's cells have an authority for a host, and return those that the next daemon would know."""
+    world.authorities = Authorities(
+        world.directory / "cells", lambda name: world.directory / "trusted" / name
+    )
+    world.intercept = frozenset({"a.example"})
+    world.cells = world.another()
+    return Authorities(world.directory / "cells", lambda name: world.directory / "trusted" / name)
+
+
+async def test_a_cell_whose_tls_is_read_trusts_an_authority_of_its_own(world: CellWorld) -> None:
+    """Made anew at each start; its programs find the bundle, which has no key, by every variable."""
+    later, bundle = reading(world), world.directory / "trusted/agent/bundle.pem"
+    variables = await world.cells.proxies("agent")
+    assert {variables[name] for name in VARIABLES} == {str(bundle)}
+    await world.start()
+    assert world.planner.orders[-1].shown == (str(bundle.parent),)
+    assert world.authorities is not None
+    first = world.authorities.of("agent")
+    assert first is not None
+    assert (first.hosts, later.of("agent")) == (("a.example",), first)
+    assert bundle.read_text() == system_bundle() + first.certificate
+    assert "PRIVATE" not in bundle.read_text()
+    assert bundle.stat().st_mode & 0o777 == 0o644
+    await world.start()
+    assert world.authorities.of("agent") not in {first, None}
+    await world.cells.ended("agent")
+    assert world.authorities.of("agent") is None
+    assert not bundle.exists()
+    assert list((world.directory / "cells").iterdir()) == []
+
+
+@pytest.mark.parametrize(("profile", "network"), [("sealed", True), ("workspace", False)])
+async def test_a_cell_without_a_way_out_has_no_authority(
+    world: CellWorld, profile: str, network: bool
+) -> None:
+    """Nor has one whose table does not name a host, which leaves no key of a former cell."""
+    reading(world)
+    await world.start()
+    world.profiles["agent"], world.planner.network = profile, network
+    await world.start()
+    assert world.authorities is not None
+    assert world.authorities.of("agent") is None
+    assert not VARIABLES_SET.intersection(await world.cells.proxies("agent"))
+    world.profiles["agent"], world.planner.network, world.intercept = "workspace", True, frozenset()
+    await world.start()
+    assert world.authorities.of("agent") is None
+    assert not VARIABLES_SET.intersection(await world.cells.proxies("agent"))
+
+
+async def test_a_cell_is_not_made_without_the_authority_that_it_needs(
+    world: CellWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The package is gone since the configuration was checked: the fix is in the error."""
+    reading(world)
+    monkeypatch.setattr(authorities, "PACKAGE", "no_such_package_at_all")
+    with pytest.raises(
+        ConfinementError, match=r"No module named 'cryptography'; pip install 'epad\[intercept\]'"
+    ):
+        await world.start()
+    assert world.spawner.made == []

@@ -63,7 +63,11 @@ def lines(old: Policy, new: Policy) -> list[str]:
         (with_hosts("a.org"), with_hosts("a.org"), []),
         (with_hosts("a.org"), reads("a.org"), []),
         (reads("a.org"), with_hosts("a.org"), ["send a.org what epad cannot read"]),
-        (reads("a.org"), with_hosts("*.org"), ["connect *.org:443"]),
+        (
+            reads("a.b.org"),
+            with_hosts("*.b.org"),
+            ["connect *.b.org:443", "send a.b.org what epad cannot read"],
+        ),
         (reads("a.org"), PLAIN, []),
         (PLAIN, reads("a.org"), ["connect a.org:443"]),
         (with_hosts("a.org", "b.org"), with_hosts("b.org"), []),

@@ -15,6 +15,7 @@ import structlog
 from way_out_world import KeptEvents
 
 from epad.confinement.answer import Cell
+from epad.confinement.authorities import Authorities
 from epad.confinement.cell_record import CellRecords
 from epad.confinement.cells import CellOrder, Cells, CellsContext
 from epad.confinement.decoys import Decoys
@@ -156,6 +157,8 @@ class CellWorld:
     gateway: Keeper = field(default_factory=Keeper)
     way_out: Keeper = field(default_factory=Keeper)
     decoys: Decoys | None = None
+    authorities: Authorities | None = None
+    intercept: frozenset[str] = frozenset()
     events: KeptEvents = field(default_factory=KeptEvents)
     clock: ManualClock = field(default_factory=ManualClock)
 
@@ -182,12 +185,14 @@ class CellWorld:
                 clock=self.clock,
                 log=structlog.get_logger(),
                 decoys=self.decoys,
+                authorities=self.authorities,
             )
         )
 
     def policy(self, name: str) -> Policy:
         """The policy of a subsystem as it is configured now."""
         plain = policy(name, self.profiles.get(name, "workspace"), self.workspace)
+        plain = replace(plain, intercept=self.intercept)
         if self.decoys is None:
             return plain
         return replace(plain, decoys=True, files=(FileRule("/home/me", Access.OWN),))

@@ -60,7 +60,7 @@ async def test_a_secret_is_filled_into_requests_inside_tls(world: InterceptWorld
 
 
 async def test_a_secret_goes_to_its_own_hosts_alone(world: InterceptWorld) -> None:
-    """Another host that is read is not sent it, nor is a URL filled; a tunnel that is not read keeps the placeholder."""
+    """Another host that is read is not sent it, nor is a URL filled; a tunnel that is not read keeps it as it is."""
     client = await world.inside(READ)
     answer = await client.ask("GET / HTTP/1.1", f"Host: {READ}", BEARER)
     assert code(answer) == (403, "placeholder")

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from runners.egress.messages import (
+    Authority,
     CloseDoor,
     CutHost,
     Decide,
@@ -35,7 +36,7 @@ def start(*arguments: str, keep: socket.socket | None = None) -> subprocess.Pope
     )
 
 
-@pytest.mark.parametrize("arguments", [(), ("x",), ("1", "2")])
+@pytest.mark.parametrize("arguments", [(), ("x",), ("1", "2"), ("1", "intercept", "3")])
 def test_a_person_who_starts_it_is_told_who_does(arguments: tuple[str, ...]) -> None:
     with start(*arguments) as process:
         _, said = process.communicate()
@@ -61,6 +62,7 @@ def test_it_says_that_it_is_ready_and_ends_with_its_daemon() -> None:
     "order",
     [
         OpenDoor("agent", ("a.example:443",), ask=True, limits=Limits(idle_seconds=1.0)),
+        OpenDoor("agent", (), authority=Authority("certificate", "key", ("a.example",))),
         CloseDoor("agent"),
         CutHost("agent", "a.example", 443),
         Decide(7, allow=False, why="denied", words="no"),
@@ -68,6 +70,11 @@ def test_it_says_that_it_is_ready_and_ends_with_its_daemon() -> None:
 )
 def test_an_order_is_read_as_it_was_written(order: Order) -> None:
     assert read_order(write_order(order)) == order
+
+
+def test_no_key_is_shown_with_its_order() -> None:
+    """As it would be in a log."""
+    assert "the-key" not in repr(OpenDoor("agent", (), authority=Authority("certificate", "the-key", ())))
 
 
 def test_an_order_that_is_too_long_is_refused_by_whoever_writes_it() -> None:
