@@ -32,7 +32,7 @@ NODE = """
 const [h, v] = process.argv[2].split(': '), u = new URL(process.argv[1]), p = new URL(process.env.HTTPS_PROXY);
 const http = require('http'), https = require('https'), tls = require('tls'), path = u.hostname + ':443';
 http.request({host: p.hostname, port: p.port, method: 'CONNECT', path}).on('connect', (_, socket) =>
-  https.get({host: u.hostname, path: u.pathname, headers: {[h]: v},
+  https.get({host: u.hostname, path: u.pathname, headers: {[h]: v}, defaultPort: 443,
     createConnection: () => tls.connect({socket, servername: u.hostname})}, a => a.pipe(process.stdout))).end();
 """
 """Of any version: by itself it reads HTTPS_PROXY from 22.21 on."""
