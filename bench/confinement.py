@@ -312,7 +312,7 @@ async def reopening(zygote: Zygote, count: int) -> Row:
             for door in doors:
                 door.close()
             began = time.perf_counter()
-            doors = await zygote.reopen(running.cell.pid, [GATEWAY, cell_world.WAY_OUT])
+            doors = (await zygote.reopen(running.cell.pid, [GATEWAY, cell_world.WAY_OUT])).doors
             times.append((time.perf_counter() - began) * 1e3)
         for door in doors:
             door.close()

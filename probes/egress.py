@@ -4,6 +4,14 @@ A refusal is the policy at work: it is told, and held against nobody, as is a ho
 Many refusals in a short time are a search for a hole; the same host counts once in ten seconds, since programs try
 again by themselves. A tunnel to an allowed host that names another one inside is no accident of any client. A theft
 looks like a large upload from here, where the contents of a tunnel cannot be read.
+
+An attempt to connect past the doors gets nowhere, and is told by where it was to lead:
+
+- To a model server it counts as a refusal, and so many within the window hold (`direct_connection`): a turn there would
+  be in no budget and on no ledger.
+- To another host it counts as a refusal: programs that read no `HTTPS_PROXY` try so, as does who looks for a hole.
+- To a resolver, for a name, it counts as nothing: the C library asks one for every name, also for those that the
+  program may reach by the way out.
 """
 
 from __future__ import annotations
@@ -32,6 +40,14 @@ _TOLD_SECONDS = 10.0
 _MOST_TOLD = 1_000
 
 
+class DirectKind(StrEnum):
+    """Names the places that an attempt to connect past the doors was to lead to."""
+
+    HOST = "host"
+    MODEL_SERVER = "model_server"
+    LOOKUP = "lookup"
+
+
 class Detector(StrEnum):
     """Names the anomalies that the probe acts upon."""
 
@@ -39,12 +55,14 @@ class Detector(StrEnum):
     UPLOAD = "upload"
     SERVER_NAME = "server_name"
     DECOY = "decoy"
+    DIRECT_CONNECTION = "direct_connection"
 
 
 class EgressSettings(EnforcedSettings, frozen=True, forbid_unknown_fields=True):
     """Sets how many refusals and how much upload are too much."""
 
     refusals: Count
+    direct_connections: Count
     refusal_window_seconds: Seconds
     upload_bytes: Count
     upload_window_seconds: Seconds
@@ -90,10 +108,23 @@ class EgressSent(Struct, frozen=True, gc=False):
     sent_bytes: int
 
 
+class EgressDirect(Struct, frozen=True, gc=False):
+    """A connection past the doors was tried, or a name was asked for; nothing came of it."""
+
+    subsystem: str
+    at: float
+    host: str
+    port: int
+    words: str
+    kind: DirectKind = DirectKind.HOST
+
+
 class EgressObserver(Protocol):
-    """Receives the connections that the way out refuses or opens, and the bytes it sends."""
+    """Receives the connections that the way out refuses or opens, the bytes it sends, and attempts to go past it."""
 
     def refused(self, event: EgressRefused) -> None: ...
+
+    def direct(self, event: EgressDirect) -> None: ...
 
     def opened(self, event: EgressOpened) -> None: ...
 
@@ -130,7 +161,8 @@ class Egress:
         self._push = push
         self._refused: dict[str, _Hosts] = {}
         self._sent: dict[str, _Hosts] = {}
-        self._told_at: OrderedDict[tuple[str, str, int, bool], float] = OrderedDict()
+        self._direct: dict[str, _Hosts] = {}
+        self._told_at: OrderedDict[tuple[str, str, int, str], float] = OrderedDict()
         self._all_clear = AllClear()
 
     @property
@@ -143,7 +175,8 @@ class Egress:
 
     def refused(self, event: EgressRefused) -> None:
         """State a refusal, and count it; one after many is only counted."""
-        if not self._is_news(event):
+        what = "certain" if event.is_fronting or event.is_decoy else "refused"
+        if not self._is_news(event, what):
             return
         hosts = self._refused.setdefault(event.subsystem, _Hosts(self._settings.refusal_window_seconds))
         hosts.add(event.at, event.host, 1)
@@ -166,6 +199,20 @@ class Egress:
             return
         self._push(found)
 
+    def direct(self, event: EgressDirect) -> None:
+        """State an attempt to go past the doors, and count it: the same one once in ten seconds."""
+        if not self._is_news(event, event.kind):
+            return
+        window = self._settings.refusal_window_seconds
+        if event.kind is not DirectKind.LOOKUP:
+            self._refused.setdefault(event.subsystem, _Hosts(window)).add(event.at, event.host, 1)
+        place = f"{event.host}:{event.port}"
+        evidence: dict[str, Any] = {"host": event.host, "port": event.port, "kind": event.kind.value}
+        if event.kind is DirectKind.MODEL_SERVER:
+            self._direct.setdefault(event.subsystem, _Hosts(window)).add(event.at, place, 1)
+            evidence["detector"] = Detector.DIRECT_CONNECTION.value
+        self._push(Finding(NAME, event.subsystem, Severity.WARNING, event.at, event.words, evidence=evidence))
+
     def opened(self, event: EgressOpened) -> None:
         """State that a host was reached for the first time: a warning, which holds nobody."""
         if event.is_first:
@@ -182,11 +229,12 @@ class Egress:
         """Start afresh with a subsystem that was released."""
         self._refused.pop(subsystem, None)
         self._sent.pop(subsystem, None)
+        self._direct.pop(subsystem, None)
 
     async def sample(self) -> Sequence[Finding]:
         """State which subsystems are above a limit, and which no more are."""
         now = self._clock.monotonic()
-        names = self._refused.keys() | self._sent.keys()
+        names = self._refused.keys() | self._sent.keys()  # who went past the doors is among the refused
         found = [self._judge(name, now) for name in sorted(names)]
         return [one for one in found if self._all_clear.is_news(one.subsystem, well=not one.bad)]
 
@@ -196,6 +244,14 @@ class Egress:
         if sent is not None and (total := sent.total(now)) > t.upload_bytes:
             reason = f"sent {total} bytes out within {t.upload_window_seconds:g} s, last to {sent.named()[0]}"
             return self._bad(name, now, reason, (total, t.upload_bytes, "bytes"), Detector.UPLOAD, sent)
+        direct = self._direct.get(name)
+        if direct is not None and (tries := direct.total(now)) >= t.direct_connections:
+            reason = (
+                f"tried {tries} times within {t.refusal_window_seconds:g} s to connect to a model server past its "
+                f"doors, last to {direct.named()[0]}"
+            )
+            held = tries, t.direct_connections, "attempts"
+            return self._bad(name, now, reason, held, Detector.DIRECT_CONNECTION, direct)
         if refused is not None and (count := refused.total(now)) >= t.refusals:
             reason = (
                 f"was refused {count} times within {t.refusal_window_seconds:g} s, last {refused.named()[0]}"
@@ -218,9 +274,9 @@ class Egress:
         evidence: dict[str, Any] = {"detector": detector.value, "hosts": hosts.named()}
         return Finding(NAME, name, Severity.ANOMALY, now, reason, value, limit, unit, evidence)
 
-    def _is_news(self, event: EgressRefused) -> bool:
-        """Tell if the same was not refused just now."""
-        key = (event.subsystem, event.host, event.port, event.is_fronting or event.is_decoy)
+    def _is_news(self, event: EgressRefused | EgressDirect, what: str) -> bool:
+        """Tell if the same was not told just now."""
+        key = (event.subsystem, event.host, event.port, what)
         if event.at - self._told_at.get(key, float("-inf")) < _TOLD_SECONDS:
             return False
         self._told_at.pop(key, None)

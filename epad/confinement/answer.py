@@ -36,11 +36,32 @@ class Cell:
     """Walls that could not be had, each with the reason."""
     placeholders: tuple[str, ...]
     """Empty files and directories that were made in writable roots, so that nothing else can be there."""
+    watch: socket.socket | None = None
+    """The socket that sees attempts to connect past the doors."""
+    unwatched: str = ""
+    """Why there is no such socket where one was asked for."""
 
 
-def cell_of(message: Mapping[str, Any], doors: tuple[socket.socket, ...]) -> Cell:
+@dataclass(frozen=True, slots=True)
+class Reopened:
+    """Holds the sockets that were made anew in a living cell; as those of `Cell`."""
+
+    doors: tuple[socket.socket, ...]
+    watch: socket.socket | None = None
+    unwatched: str = ""
+
+
+def cell_of(message: Mapping[str, Any], sockets: tuple[socket.socket, ...]) -> Cell:
     """Return the cell that an answer describes."""
-    return Cell(message["pid"], doors, message["missing"], tuple(message["placeholders"]))
+    new = reopened_of(message, sockets)
+    placeholders = tuple(message["placeholders"])
+    return Cell(message["pid"], new.doors, message["missing"], placeholders, new.watch, new.unwatched)
+
+
+def reopened_of(message: Mapping[str, Any], sockets: tuple[socket.socket, ...]) -> Reopened:
+    """Return the sockets of an answer, by what they are: the doors come first."""
+    doors, rest = sockets[: message["doors"]], sockets[message["doors"] :]
+    return Reopened(doors, rest[0] if rest else None, message["unwatched"])
 
 
 def spawn_order() -> bytes:
@@ -48,9 +69,10 @@ def spawn_order() -> bytes:
     return json.dumps({"order": "spawn"}).encode()
 
 
-def reopen_order(doors: Sequence[Door]) -> bytes:
-    """Return the order of doors in a living cell, whose pidfd goes with it."""
-    return json.dumps({"order": "reopen", "doors": [[door.host, door.port] for door in doors]}).encode()
+def reopen_order(doors: Sequence[Door], watched: Sequence[int] | None) -> bytes:
+    """Return the order of doors in a living cell, whose pidfd goes with it; `watched` as in a plan."""
+    addresses = [[door.host, door.port] for door in doors]
+    return json.dumps({"order": "reopen", "doors": addresses, "watched": watched}).encode()
 
 
 def plan_file(plan: CellPlan) -> int:

@@ -21,90 +21,26 @@ from __future__ import annotations
 
 import asyncio
 import os
-import socket
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final, Protocol
+from typing import Final
 
 from msgspec import structs
-from structlog.typing import FilteringBoundLogger
 
 from epad.confinement import placeholders
-from epad.confinement.answer import Cell
-from epad.confinement.authorities import Authorities
-from epad.confinement.cell_record import CellRecord, CellRecords
-from epad.confinement.decoys import Decoys
-from epad.confinement.doors import ADDRESSES, Doorkeeper, DoorKind, url_of
+from epad.confinement.answer import Cell, Reopened
+from epad.confinement.cell_parts import CellOrder, CellsContext
+from epad.confinement.cell_record import CellRecord
+from epad.confinement.doors import ADDRESSES, DoorKind, url_of
 from epad.confinement.errors import ConfinementError
-from epad.confinement.in_force import PoliciesInForce
+from epad.confinement.living_cell import LivingCell, has_own_network
 from epad.confinement.policy import Ability, Access, Policy
 from epad.confinement.spawner import Spawner
-from epad.storage.event_log import EventKind, EventLog
+from epad.storage.event_log import EventKind
 from runners.cell.plan import CellPlan, Door, Wall
-from statemachine.clock import Clock
 
 _BACKLOG: Final = 1_024
-
-
-@dataclass(frozen=True, slots=True)
-class CellOrder:
-    """Describes one start of a confined subsystem. `doors` are empty where the machine gives no network of its own.
-
-    `shown` are directories of epad's that are read inside whatever the policy says: that of its notify socket. `texts`
-    are files in the cell's own directories, by their paths.
-    """
-
-    policy: Policy
-    command: tuple[str, ...]
-    environment: Mapping[str, str]
-    directory: Path
-    doors: tuple[Door, ...]
-    shown: tuple[str, ...] = ()
-    texts: tuple[tuple[str, str], ...] = ()
-
-
-class Planner(Protocol):
-    """Knows which walls this machine has."""
-
-    async def has_network(self, subsystem: str) -> bool:
-        """Tell if a subsystem's cell here has a network of its own, and so doors. Raises ConfinementError."""
-        ...
-
-    async def plan(self, order: CellOrder) -> CellPlan:
-        """Plan the walls. Raises ConfinementError for those that are required and cannot be had."""
-        ...
-
-    def use(self, spawner: Spawner) -> None:
-        """Find out by this which walls there are."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class CellsContext:
-    """Gives cells their parts. `policies` returns a subsystem's policy as of now."""
-
-    policies: PoliciesInForce
-    planner: Planner
-    spawner: Spawner
-    records: CellRecords
-    keepers: Mapping[DoorKind, Doorkeeper]
-    events: EventLog
-    clock: Clock
-    log: FilteringBoundLogger
-    decoys: Decoys | None = None
-    authorities: Authorities | None = None
-
-
-@dataclass(slots=True)
-class _Living:
-    """Holds a cell that stands. `accepted` are the doors that somebody accepts at."""
-
-    record: CellRecord
-    doors: dict[DoorKind, socket.socket] = field(default_factory=dict)
-    accepted: set[DoorKind] = field(default_factory=set)
-    trouble: str = ""
-    changing: asyncio.Lock = field(default_factory=asyncio.Lock)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,7 +61,7 @@ class Cells:
     def __init__(self, context: CellsContext) -> None:
         self._context = context
         self._spawner = context.spawner
-        self._living: dict[str, _Living] = {}
+        self._living: dict[str, LivingCell] = {}
         self._shut: set[str] = set()
 
     def use(self, spawner: Spawner) -> None:
@@ -174,7 +110,9 @@ class Cells:
         texts = decoys.files(policy) if policy.decoys and decoys is not None else ()
         if trusted := await self._trusted(policy, doors):
             shown = (*shown, trusted)
-        order = CellOrder(policy, command, environment, directory, doors, shown, texts)
+        order = CellOrder(
+            policy, command, environment, directory, doors, self._context.watcher.ports(), shown, texts
+        )
         return await self._context.planner.plan(order)
 
     async def start(self, plan: CellPlan, output: int) -> int:
@@ -201,7 +139,10 @@ class Cells:
             os.close(nothing)
         record = structs.replace(record, missing=dict(made.missing), placeholders=made.placeholders)
         self._write(plan.name, record)
-        living = self._living[plan.name] = _Living(record, dict(zip(kinds, made.doors, strict=False)))
+        living = self._living[plan.name] = LivingCell(
+            record, made.pid, dict(zip(kinds, made.doors, strict=False))
+        )
+        self._watch(plan.name, made)
         self._tell_of(plan.name, made)
         await self._bring(plan.name, living)
         return made.pid
@@ -213,23 +154,24 @@ class Cells:
         """
         record = self._context.records.read(subsystem)
         if record is None:
-            if _has_own_network(pid):
+            if has_own_network(pid):
                 now = self._context.clock.monotonic()
                 record = CellRecord(self._context.policies(subsystem), now, own_network=True)
                 reason = (
                     "its record is gone, and its doors with it: it reaches nothing until it is started again"
                 )
-                self._closed(subsystem, self._living.setdefault(subsystem, _Living(record)), reason)
+                self._closed(subsystem, self._living.setdefault(subsystem, LivingCell(record, pid)), reason)
             return
-        living = self._living[subsystem] = _Living(record)
+        living = self._living[subsystem] = LivingCell(record, pid)
         kinds = [kind for kind in DoorKind if kind in record.doors and kind in self._context.keepers]
         try:
             addresses = [Door(*record.doors[kind]) for kind in kinds]
-            doors = await self._spawner.reopen(pid, addresses) if addresses else ()
+            new = await self._reopen(living, addresses)
         except ConfinementError as error:
             self._closed(subsystem, living, f"its doors could not be made anew: {error}")
             return
-        living.doors = dict(zip(kinds, doors, strict=True))
+        living.doors = dict(zip(kinds, new.doors, strict=True))
+        self._watch(subsystem, new)
         await self._bring(subsystem, living)
 
     async def ended(self, subsystem: str) -> None:
@@ -244,8 +186,8 @@ class Cells:
             return
         async with living.changing:
             await self._close(subsystem, living)
-            for listening in living.doors.values():
-                listening.close()
+            living.close_doors()
+        self._context.watcher.close(subsystem)
         others = (self._context.policies(name) for name in self._living)
         written = (path for policy in others for path in policy.paths(Access.WRITE))
         placeholders.clear(living.record.placeholders, written)
@@ -259,7 +201,20 @@ class Cells:
     def has_own_network(self, subsystem: str) -> bool:
         """Tell if nothing but its doors leads out of a subsystem's cell."""
         living = self._living.get(subsystem)
-        return living is not None and living.record.own_network and Wall.NETWORK not in living.record.missing
+        return living is not None and _has_own_network(living)
+
+    async def watch_anew(self) -> None:
+        """See attempts to connect to the model servers that are configured now."""
+        for subsystem, living in list(self._living.items()):
+            try:
+                new = await self._reopen(living, ())
+            except ConfinementError as error:
+                self._context.log.warning("cell.unwatched", subsystem=subsystem, reason=str(error))
+                continue
+            if self._living.get(subsystem) is living:
+                self._watch(subsystem, new)
+            elif new.watch is not None:
+                new.watch.close()
 
     # For the responses.
 
@@ -272,9 +227,9 @@ class Cells:
         living = self._living.get(subsystem)
         if living is None or not living.doors:
             return ""
-        _refuse_all(living)  # before anything is awaited
+        living.refuse_all()  # before anything is awaited
         await self._bring(subsystem, living)
-        return f"its {_listed(living)} shut"
+        return f"its {living.listed} shut"
 
     async def open(self, subsystem: str) -> str:
         """Let a subsystem through its doors again; return the result in words, empty where it has no door."""
@@ -283,7 +238,7 @@ class Cells:
         if living is None or not living.doors:
             return "" if living is None else living.trouble
         await self._bring(subsystem, living)
-        return living.trouble or f"its {_listed(living)} open"
+        return living.trouble or f"its {living.listed} open"
 
     def fall_back(self, subsystem: str) -> str:
         """Start a subsystem under its last good policy from now on; name the suspect changes, if any are."""
@@ -311,13 +266,13 @@ class Cells:
     def refuse_all(self) -> None:
         """Refuse who connects to any door, since nobody will accept there: the daemon leaves."""
         for living in self._living.values():
-            _refuse_all(living)
+            living.refuse_all()
 
     async def close(self) -> None:
         """Let go of all cells, which live on with their doors closed: the next daemon makes these anew."""
-        for living in self._living.values():
-            for listening in living.doors.values():
-                listening.close()
+        for name, living in self._living.items():
+            living.close_doors()
+            self._context.watcher.close(name)
         self._living.clear()
         await self._context.spawner.close()
 
@@ -331,6 +286,20 @@ class Cells:
             return ""
         return str(await authorities.make(policy))
 
+    async def _reopen(self, living: LivingCell, doors: Sequence[Door]) -> Reopened:
+        """Make the sockets of a living cell anew. Raises ConfinementError."""
+        watched = self._context.watcher.ports() if _has_own_network(living) else None
+        if not doors and watched is None:
+            return Reopened(())
+        return await self._spawner.reopen(living.pid, doors, watched)
+
+    def _watch(self, subsystem: str, made: Cell | Reopened) -> None:
+        """Read the attempts of a cell; that they cannot be seen is told and no more: none gets anywhere."""
+        if made.watch is not None:
+            self._context.watcher.open(subsystem, made.watch)
+        elif made.unwatched:
+            self._context.log.warning("cell.unwatched", subsystem=subsystem, reason=made.unwatched)
+
     async def _doors(self, policy: Policy) -> tuple[DoorKind, ...]:
         """Return the doors that a policy has here: none without a network of its own."""
         if not policy.confined or policy.profile == "sealed":
@@ -340,18 +309,18 @@ class Cells:
         wanted = {DoorKind.GATEWAY: Ability.MODEL in policy.abilities, DoorKind.WAY_OUT: True}
         return tuple(kind for kind in DoorKind if wanted[kind] and kind in self._context.keepers)
 
-    async def _bring(self, subsystem: str, living: _Living) -> None:
+    async def _bring(self, subsystem: str, living: LivingCell) -> None:
         """Bring the doors of a cell to the wanted state: a call that waited for another applies the newest."""
         async with living.changing:
             if self._living.get(subsystem) is not living:
                 return
             if subsystem in self._shut:
-                _refuse_all(living)
+                living.refuse_all()
                 await self._close(subsystem, living)
             else:
                 await self._open(subsystem, living)
 
-    async def _open(self, subsystem: str, living: _Living) -> None:
+    async def _open(self, subsystem: str, living: LivingCell) -> None:
         living.trouble = ""
         for kind, listening in living.doors.items():
             if subsystem in self._shut:  # meanwhile: that call waits for this one, and closes the others
@@ -366,12 +335,12 @@ class Cells:
                 reason = f"the door to the {kind} could not be opened: {error.strerror}"
                 self._closed(subsystem, living, reason)
 
-    async def _close(self, subsystem: str, living: _Living) -> None:
+    async def _close(self, subsystem: str, living: LivingCell) -> None:
         """Hang up on who is in, at all doors at once."""
         accepted, living.accepted = living.accepted, set()
         await asyncio.gather(*(self._context.keepers[kind].close(subsystem) for kind in accepted))
 
-    def _closed(self, subsystem: str, living: _Living, reason: str) -> None:
+    def _closed(self, subsystem: str, living: LivingCell, reason: str) -> None:
         living.trouble = reason
         self._context.log.error(EventKind.CELL_CLOSED, subsystem=subsystem, reason=reason)
         self._context.events.emit(EventKind.CELL_CLOSED, subsystem, reason=reason)
@@ -400,12 +369,8 @@ class Cells:
             self._context.log.error("cell.unrecorded", subsystem=subsystem, error=str(error))
 
 
-def _has_own_network(pid: int) -> bool:
-    """Tell if a process is in another network namespace than the daemon."""
-    try:
-        return not Path(f"/proc/{pid}/ns/net").samefile("/proc/self/ns/net")
-    except OSError:
-        return False
+def _has_own_network(living: LivingCell) -> bool:
+    return living.record.own_network and Wall.NETWORK not in living.record.missing
 
 
 def _require_workspace(policy: Policy) -> None:
@@ -413,17 +378,3 @@ def _require_workspace(policy: Policy) -> None:
     if not Path(policy.workspace).is_dir():
         where = f"{policy.workspace}, the workspace of {policy.subsystem}"
         raise ConfinementError("no such directory", "make it, or name another", where=where, permanent=True)
-
-
-def _refuse_all(living: _Living) -> None:
-    """Have the kernel refuse who connects, and reset who waits to be accepted.
-
-    Once, and no more: shut down again, a socket that does not listen breaks every connection that it accepts later.
-    """
-    for listening in living.doors.values():
-        if listening.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            listening.shutdown(socket.SHUT_RDWR)
-
-
-def _listed(living: _Living) -> str:
-    return " and ".join(f"door to the {kind}" for kind in living.doors)

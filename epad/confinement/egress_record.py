@@ -8,6 +8,7 @@ from typing import Final, Protocol
 
 from epad.confinement.approvals import Subject
 from epad.confinement.metrics import EGRESS_BYTES, EGRESS_OPEN, EGRESS_OPENED, EGRESS_REFUSED
+from epad.confinement.repeated_events import RepeatedEvents
 from epad.metrics.registry import Metrics
 from epad.storage.event_log import EventKind, EventLog
 from probes.egress import EgressObserver, EgressOpened, EgressRefused, EgressSent
@@ -16,9 +17,6 @@ from runners.egress.messages import EventKind as Reported
 from runners.egress.refusal import Why
 from statemachine.clock import Clock
 
-EVENT_SECONDS: Final = 5.0
-"""One event of the log stands for all of the same kind, host and reason in this time."""
-_MOST_SILENT: Final = 1_000
 _MOST_COUNTED: Final = 1_000
 """Hosts whose bytes are kept, those that moved last."""
 _NO_ATTEMPT: Final = frozenset(
@@ -53,14 +51,13 @@ class EgressRecord:
     def __init__(
         self, events: EventLog, metrics: Metrics, observer: EgressObserver, hosts: Hosts, clock: Clock
     ) -> None:
-        self._events = events
+        self._events = RepeatedEvents(events, clock)
         self._metrics = metrics
         self._observer = observer
         self._hosts = hosts
         self._clock = clock
         self._open: dict[int, _Open] = {}
         self._bytes: dict[Subject, tuple[int, int]] = {}
-        self._silent: dict[tuple[object, ...], tuple[float, int]] = {}
         self._takes: dict[Reported, Callable[[Event], None]] = {
             Reported.REFUSED: self._refused,
             Reported.OPENED: self._opened,
@@ -158,14 +155,4 @@ class EgressRecord:
         )
 
     def _emit(self, kind: EventKind, event: Event, same: tuple[object, ...], **fields: object) -> None:
-        """Write an event, unless the same was written just now: then it is counted into the next."""
-        now, key = self._clock.monotonic(), (kind, event.door, *same)
-        told_at, unsaid = self._silent.get(key, (float("-inf"), 0))
-        if now - told_at < EVENT_SECONDS:
-            self._silent[key] = (told_at, unsaid + 1)
-            return
-        self._silent.pop(key, None)
-        self._silent[key] = (now, 0)
-        if len(self._silent) > _MOST_SILENT:
-            del self._silent[next(iter(self._silent))]
-        self._events.emit(kind, event.door, **fields, unsaid_before=unsaid)
+        self._events.emit(kind, event.door, same, **fields)

@@ -8,9 +8,12 @@ from epad.confinement.approvals import State
 from epad.confinement.cells import Confinement
 from epad.metrics.family import counter, gauge
 from epad.metrics.registry import Metrics
+from probes.egress import DirectKind
 from runners.egress.refusal import Why
 
 DIRECTIONS = ("up", "down")
+UNREAD_ATTEMPTS = "unread"
+"""The kind of attempts that came faster than they were read."""
 
 EGRESS_OPENED = counter(
     "epad_egress_connections_total", "Connections that the way out let through.", "subsystem", begins=[()]
@@ -38,6 +41,13 @@ EGRESS_QUESTIONS = counter(
     "subsystem",
     "answer",
     begins=[(state,) for state in State if state is not State.OPEN],
+)
+DIRECT_ATTEMPTS = counter(
+    "epad_egress_direct_attempts_total",
+    "Attempts of confined subsystems to connect past their doors, by where to; none gets anywhere.",
+    "subsystem",
+    "kind",
+    begins=[*((kind,) for kind in DirectKind), (UNREAD_ATTEMPTS,)],
 )
 EGRESS_STARTS = counter("epad_egress_starts_total", "Starts of the way out's own process.")
 CONFINED = gauge(

@@ -103,11 +103,13 @@ def plan_of(
     abilities: Abilities,
     doors: tuple[Door, ...] = (),
     ports: tuple[int, ...] = (),
+    watched: tuple[int, ...] = (),
 ) -> CellPlan:
     """Return the plan of a policy's cell. Raises MissingWallsError if it requires walls that are missing.
 
     `doors` are listened on inside. `ports` are those of the host that may be reached instead where the machine has no
-    network of its own for a cell, and Landlock holds the rest.
+    network of its own for a cell, and Landlock holds the rest. `watched` are ports of model servers, attempts to
+    connect to which are seen where it has one.
     """
     lacking = abilities.lacking()
     if policy.require_all and lacking:
@@ -129,6 +131,7 @@ def plan_of(
             memory_files="any" if policy.gpu else "sealed",
         ),
         doors=doors,
+        watched=watched if has_network else None,
         ports=ports,
         gpu=policy.gpu,
         limits=(("CORE", _NO_CORE), *((("NPROC", MOST_PROCESSES),) if own_user else ()), *program.limits),

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from epad.confinement.cells import CellOrder
+from epad.confinement.cell_parts import CellOrder
 from epad.confinement.machine import examine
 from epad.confinement.plan import Abilities, Program, plan_of
 from epad.confinement.spawner import Spawner
@@ -54,7 +54,9 @@ class MachinePlanner:
         )
         if user is not None:
             program = replace(program, uid=user.uid, gid=user.gid, groups=user.groups)
-        return plan_of(order.policy, program, await self._examined(user), order.doors, self._ports())
+        return plan_of(
+            order.policy, program, await self._examined(user), order.doors, self._ports(), order.watched
+        )
 
     def abilities(self) -> Mapping[int | None, Abilities]:
         """Return the abilities tried so far, by user."""

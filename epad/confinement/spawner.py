@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import socket
 from collections.abc import Sequence
 from typing import Protocol
 
-from epad.confinement.answer import Cell
+from epad.confinement.answer import Cell, Reopened
 from runners.cell.plan import CellPlan, Door
 
 
@@ -17,8 +16,8 @@ class Spawner(Protocol):
         """Make a cell and start its program. Raises ConfinementError."""
         ...
 
-    async def reopen(self, pid: int, doors: Sequence[Door]) -> Sequence[socket.socket]:
-        """Listen at these addresses inside the living cell of a process. Raises ConfinementError."""
+    async def reopen(self, pid: int, doors: Sequence[Door], watched: Sequence[int] | None) -> Reopened:
+        """Listen at these addresses inside the living cell of a process, and watch. Raises ConfinementError."""
         ...
 
     async def close(self) -> None: ...

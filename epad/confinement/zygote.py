@@ -12,7 +12,17 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
-from epad.confinement.answer import Cell, CellError, cell_of, hear, plan_file, reopen_order, spawn_order
+from epad.confinement.answer import (
+    Cell,
+    CellError,
+    Reopened,
+    cell_of,
+    hear,
+    plan_file,
+    reopen_order,
+    reopened_of,
+    spawn_order,
+)
 from epad.runtime import oom_protection
 from epad.runtime.descriptors import hand_down
 from runners.cell.plan import CellPlan, Door
@@ -75,17 +85,16 @@ class Zygote:
             os.close(order)
         return cell_of(*answer)
 
-    async def reopen(self, pid: int, doors: Sequence[Door]) -> tuple[socket.socket, ...]:
-        """Listen again on the doors of a living cell, by its first process. Raises CellError."""
+    async def reopen(self, pid: int, doors: Sequence[Door], watched: Sequence[int] | None = None) -> Reopened:
+        """Listen again on the doors of a living cell, by its first process, and watch. Raises CellError."""
         try:
             process = os.pidfd_open(pid)
         except OSError as error:
             raise CellError(f"no cell with first process {pid}: {error.strerror}") from error
         try:
-            _, listeners = await self._ask(reopen_order(doors), (process,))
+            return reopened_of(*await self._ask(reopen_order(doors, watched), (process,)))
         finally:
             os.close(process)
-        return listeners
 
     async def close(self) -> None:
         """End the zygote; the cells live on."""

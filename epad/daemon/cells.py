@@ -12,12 +12,16 @@ import structlog
 from epad.confinement.approvals import Approvals
 from epad.confinement.asking_program import asking_program
 from epad.confinement.authorities import Authorities
+from epad.confinement.cell_parts import CellsContext
 from epad.confinement.cell_record import CellRecords
-from epad.confinement.cells import Cells, CellsContext
+from epad.confinement.cells import Cells
 from epad.confinement.decoys import Decoys
+from epad.confinement.direct_record import DirectRecord
+from epad.confinement.direct_watch import DirectWatch
 from epad.confinement.doors import DoorKind
 from epad.confinement.egress_record import EgressRecord
 from epad.confinement.in_force import PoliciesInForce
+from epad.confinement.model_servers import servers_of
 from epad.confinement.planning import MachinePlanner
 from epad.confinement.policies import Policies
 from epad.confinement.policy import Policy
@@ -95,6 +99,7 @@ def make_cells(
     policies: PoliciesInForce,
     way_out: WayOut,
     events: EventLog,
+    metrics: Metrics,
     decoys: Decoys,
     authorities: Authorities,
 ) -> Cells:
@@ -103,6 +108,13 @@ def make_cells(
     planner = MachinePlanner(
         zygote, lambda name: joints.config.subsystems[name].user, lambda: (joints.gateway_port(),)
     )
+    record = DirectRecord(
+        events,
+        metrics,
+        joints,
+        given.clock,
+        lambda: servers_of(joints.config.upstreams, joints.gateway_port()),
+    )
     return Cells(
         CellsContext(
             policies=policies,
@@ -110,6 +122,7 @@ def make_cells(
             spawner=zygote,
             records=CellRecords(given.directories.cells),
             keepers={DoorKind.GATEWAY: GatewayDoors(joints), DoorKind.WAY_OUT: way_out},
+            watcher=DirectWatch(record),
             events=events,
             clock=given.clock,
             log=structlog.get_logger("epad.cells"),

@@ -103,7 +103,7 @@ def make_foundation(given: Given, joints: Joints) -> Foundation:
     decoys = load_decoys(directories.decoys)
     authorities = Authorities(directories.cells, directories.trusted)
     way_out = make_way_out(given, joints, policies, events, metrics, decoys, authorities)
-    cells = make_cells(given, joints, policies, way_out, events, decoys, authorities)
+    cells = make_cells(given, joints, policies, way_out, events, metrics, decoys, authorities)
     return Foundation(
         metrics=metrics,
         events=events,

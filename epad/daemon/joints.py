@@ -18,7 +18,7 @@ from epad.daemon.parts import Core, Given, Surfaces
 from epad.daemon.scheduled_jobs import checkpoint_finding
 from epad.gateway.server import Gateway
 from epad.operations.reload import Changes
-from probes.egress import EgressOpened, EgressRefused, EgressSent
+from probes.egress import EgressDirect, EgressOpened, EgressRefused, EgressSent
 from probes.subsystems import SubsystemExited, SubsystemSnapshot
 from statemachine.containment import Hold
 from statemachine.finding import Finding
@@ -108,6 +108,9 @@ class Joints:
 
     def refused(self, event: EgressRefused) -> None:
         self._core.probing.watchers.egress.refused(event)
+
+    def direct(self, event: EgressDirect) -> None:
+        self._core.probing.watchers.egress.direct(event)
 
     def opened(self, event: EgressOpened) -> None:
         self._core.probing.watchers.egress.opened(event)

@@ -88,6 +88,8 @@ class LiveChanges:
             await self.cells.shut(name)
         self.way_out.configure()
         await self.gateway.changes.take(ready)
+        if "upstreams" in changes.tables:
+            await self.cells.watch_anew()
         await self._bring_subsystems(changes)
 
     async def _make_ready(self, changes: Changes, undo: AsyncExitStack) -> ReadyChange:

@@ -58,6 +58,7 @@ class EventKind(StrEnum):
     EGRESS_OPENED = "egress.opened"
     EGRESS_CLOSED = "egress.closed"
     EGRESS_REFUSED = "egress.refused"
+    EGRESS_DIRECT = "egress.direct"
     EGRESS_ASKED = "egress.asked"
     EGRESS_DECIDED = "egress.decided"
     EGRESS_REVOKED = "egress.revoked"

@@ -17,7 +17,17 @@ from typing import Any, Final
 
 from dbus_fast import Variant
 
-from epad.confinement.answer import Cell, CellError, cell_of, hear, plan_file, reopen_order, spawn_order
+from epad.confinement.answer import (
+    Cell,
+    CellError,
+    Reopened,
+    cell_of,
+    hear,
+    plan_file,
+    reopen_order,
+    reopened_of,
+    spawn_order,
+)
 from epad.supervisor.engine import SLICE
 from epad.supervisor.systemd_manager import Manager, ManagerError
 from runners.cell.plan import CellPlan, Door
@@ -62,8 +72,8 @@ class UnitSpawner:
         finally:
             os.close(order)
 
-    async def reopen(self, pid: int, doors: Sequence[Door]) -> tuple[socket.socket, ...]:
-        """Listen again on the doors of a living cell, by its first process. Raises CellError."""
+    async def reopen(self, pid: int, doors: Sequence[Door], watched: Sequence[int] | None = None) -> Reopened:
+        """Listen again on the doors of a living cell, by its first process, and watch. Raises CellError."""
         try:
             process = os.pidfd_open(pid)
         except OSError as error:
@@ -71,12 +81,12 @@ class UnitSpawner:
         try:
             unit, null = self._passing_unit("doors"), os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
             try:
-                _, listeners = await self._run(unit, _PASSING, (null, null), reopen_order(doors), process)
+                order = reopen_order(doors, watched)
+                return reopened_of(*await self._run(unit, _PASSING, (null, null), order, process))
             finally:
                 os.close(null)
         finally:
             os.close(process)
-        return listeners
 
     async def _run(
         self, unit: str, properties: Properties, output: tuple[int, int], order: bytes, given: int

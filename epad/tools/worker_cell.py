@@ -24,7 +24,7 @@ from msgspec import structs
 from epad.configuration.confine_schema import ConfineConfig
 from epad.configuration.confining import confine_of
 from epad.configuration.schema import Config, SubsystemConfig
-from epad.confinement.cells import CellOrder, Planner
+from epad.confinement.cell_parts import CellOrder, Planner
 from epad.confinement.policies import Policies
 from epad.confinement.spawner import Spawner
 from epad.tools.catalogue import ROOT

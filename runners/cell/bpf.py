@@ -1,4 +1,4 @@
-"""Assemble a seccomp filter from instructions with labels, as classic BPF."""
+"""Assemble a filter of system calls, or of packets, from instructions with labels, as classic BPF."""
 
 from __future__ import annotations
 
@@ -51,8 +51,9 @@ class Program:
             raise ValueError(f"label {name!r} is there twice")
         self._labels[name] = len(self._instructions)
 
-    def load(self, offset: int) -> None:
-        self._add(LOAD, offset)
+    def load(self, offset: int, code: int = LOAD) -> None:
+        """Load the word at an offset; by another code a byte, a half, or from behind a header."""
+        self._add(code, offset)
 
     def mask(self, bits: int) -> None:
         self._add(AND, bits)

@@ -1,6 +1,6 @@
 """Make one cell: the work of a process that the zygote forks for it, and that ends when the program has begun.
 
-    zygote -- fork --> builder: control group, user namespace, namespaces, doors
+    zygote -- fork --> builder: control group, user namespace, namespaces, doors, the socket that sees attempts
     builder -- fork --> first process (process 1 of the cell): file tree, /proc, rights, limits, system calls
     first process -- fork --> program: Landlock, exec
 
@@ -15,14 +15,50 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
-from runners.cell import first_process, kernel, namespaces
-from runners.cell.plan import EXIT_NO_CELL, CellPlan, Wall
+from runners.cell import direct, first_process, kernel, namespaces
+from runners.cell.plan import EXIT_NO_CELL, CellPlan, Door, Wall
 from runners.cell.report import Outcome, Report
 
 _CHUNK: Final = 1 << 16
+
+
+@dataclass(slots=True)
+class Opened:
+    """Holds what is handed to the daemon: the listeners of doors, and the socket that sees attempts.
+
+    `unwatched` is why there is no such socket; empty if there is one, or none was asked for.
+    """
+
+    listeners: list[socket.socket] = field(default_factory=list)
+    watch: list[socket.socket] = field(default_factory=list)
+    unwatched: str = ""
+
+    @property
+    def sockets(self) -> list[socket.socket]:
+        return [*self.listeners, *self.watch]
+
+    @property
+    def described(self) -> dict[str, object]:
+        """Return the part of an answer that tells which socket is which."""
+        return {"doors": len(self.listeners), "unwatched": self.unwatched}
+
+
+def open_inside(doors: Iterable[Door], watched: Sequence[int] | None) -> Opened:
+    """Listen and watch in the network that we are in. Raises OSError if a door cannot be had.
+
+    A cell whose attempts cannot be seen is as closed as another, so no start ends for that.
+    """
+    opened = Opened(namespaces.listen(doors))
+    if watched is not None:
+        try:
+            opened.watch.append(direct.watch(watched))
+        except OSError as error:
+            opened.unwatched = error.strerror or str(error)
+    return opened
 
 
 def build(
@@ -36,12 +72,12 @@ def build(
     `begun` is called with the first process's pid before the answer, and returns our exit status.
     """
     outcome = Outcome()
-    listeners: list[socket.socket] = []
+    opened = Opened()
     pid = 0
     reading, writing = os.pipe()
     report = Report(writing, plan.required)
     try:
-        made, listeners = _enter(plan, report)
+        made, opened = _enter(plan, report)
         pid = os.fork()
     except BaseException as error:  # this is a forked child: nothing above may run
         report.fail(error)
@@ -50,7 +86,7 @@ def build(
         if pid == 0:
             os.close(reading)
             _take_streams(streams)
-            for kept in (answer, *listeners):
+            for kept in (answer, *opened.sockets):
                 kept.close()
             first_process.run(plan, made, report)
         report.close()
@@ -58,12 +94,12 @@ def build(
     if outcome.failure and pid:
         os.waitpid(pid, 0)
     status = EXIT_NO_CELL if outcome.failure else begun(pid)
-    _answer(answer, outcome, pid, listeners)
+    _answer(answer, outcome, pid, opened)
     os._exit(status)
 
 
-def _enter(plan: CellPlan, report: Report) -> tuple[frozenset[Wall], list[socket.socket]]:
-    """Go where the cell is to be; return the namespaces that there are, and the listeners made inside."""
+def _enter(plan: CellPlan, report: Report) -> tuple[frozenset[Wall], Opened]:
+    """Go where the cell is to be; return the namespaces that there are, and the sockets made inside."""
     if plan.group:
         _join(plan.group)
     if plan.user_namespace:
@@ -72,9 +108,9 @@ def _enter(plan: CellPlan, report: Report) -> tuple[frozenset[Wall], list[socket
             # The files of a process that has changed its user are root's until this is said again.
             kernel.prctl(kernel.PR_SET_DUMPABLE, 1)
         if not _enter_user_namespace(plan, report):
-            return frozenset(), []
+            return frozenset(), Opened()
     made = namespaces.enter(plan.walls, report.attempt)
-    return made, namespaces.listen(plan.doors) if Wall.NETWORK in made else []
+    return made, open_inside(plan.doors, plan.watched) if Wall.NETWORK in made else Opened()
 
 
 def _enter_user_namespace(plan: CellPlan, report: Report) -> bool:
@@ -122,14 +158,16 @@ def _read(reading: int, outcome: Outcome) -> None:
         outcome.take(line)
 
 
-def _answer(answer: socket.socket, outcome: Outcome, pid: int, listeners: Sequence[socket.socket]) -> None:
-    body = {"pid": pid, "missing": outcome.missing, "placeholders": outcome.placeholders}
-    message = json.dumps({"failure": outcome.failure} if outcome.failure else body).encode()
-    send(answer, message, [] if outcome.failure else listeners)
+def _answer(answer: socket.socket, outcome: Outcome, pid: int, opened: Opened) -> None:
+    if outcome.failure:
+        send(answer, json.dumps({"failure": outcome.failure}).encode(), [])
+        return
+    body = {"pid": pid, "missing": outcome.missing, "placeholders": outcome.placeholders, **opened.described}
+    send(answer, json.dumps(body).encode(), opened.sockets)
 
 
-def send(answer: socket.socket, message: bytes, listeners: Sequence[socket.socket]) -> None:
+def send(answer: socket.socket, message: bytes, sockets: Sequence[socket.socket]) -> None:
     """Send a message, and sockets with it. Raises OSError if nobody listens any more."""
-    descriptors = array.array("i", [listener.fileno() for listener in listeners])
+    descriptors = array.array("i", [each.fileno() for each in sockets])
     rights = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, descriptors)] if descriptors else []
     answer.sendmsg([message], rights)

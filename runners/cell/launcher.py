@@ -37,7 +37,7 @@ def main() -> None:
     message, (given, *_), _, _ = socket.recv_fds(control, _MESSAGE_BYTES, 1)
     order = json.loads(message)
     if order["order"] == "reopen":
-        reopen.reopen(given, [(host, port) for host, port in order["doors"]], control)
+        reopen.reopen(given, order, control)
     os.lseek(given, 0, os.SEEK_SET)
     with os.fdopen(given, "rb") as file:
         plan = CellPlan.from_json(file.read())

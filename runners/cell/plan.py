@@ -111,6 +111,8 @@ class CellPlan:
     tree: Tree = field(default_factory=Tree)
     syscalls: Syscalls = field(default_factory=Syscalls)
     doors: tuple[Door, ...] = ()
+    watched: tuple[int, ...] | None = None
+    """Ports of model servers, attempts to connect to which are seen, as are those to other hosts; None: none is."""
     ports: tuple[int, ...] = ()
     """TCP ports that may be connected to where Landlock alone holds the network."""
     gpu: bool = False

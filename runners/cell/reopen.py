@@ -1,27 +1,30 @@
-"""Make the doors of a living cell anew: join its network, listen there, and hand the listeners over."""
+"""Make the doors of a living cell anew: join its network, listen there, and hand the listeners over.
+
+The socket that sees its attempts to connect past them is made anew too: both end with the daemon.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import socket
-from collections.abc import Sequence
-from typing import NoReturn
+from collections.abc import Mapping
+from typing import Any, NoReturn
 
-from runners.cell import kernel, namespaces
-from runners.cell.build import send
+from runners.cell import kernel
+from runners.cell.build import open_inside, send
 from runners.cell.plan import Door
 
 
-def reopen(pidfd: int, doors: Sequence[tuple[str, int]], answer: socket.socket) -> NoReturn:
-    """Listen on these doors in the network of the process that a pidfd is of, and end."""
+def reopen(pidfd: int, order: Mapping[str, Any], answer: socket.socket) -> NoReturn:
+    """Listen on the doors of an order in the network of the process that a pidfd is of, watch there, and end."""
     try:
         _join(pidfd)
-        listeners = namespaces.listen(Door(host, port) for host, port in doors)
+        opened = open_inside([Door(host, port) for host, port in order["doors"]], order["watched"])
     except OSError as error:
         send(answer, json.dumps({"failure": error.strerror or str(error)}).encode(), [])
         os._exit(1)
-    send(answer, json.dumps({"doors": len(listeners)}).encode(), listeners)
+    send(answer, json.dumps(opened.described).encode(), opened.sockets)
     os._exit(0)
 
 

@@ -4,7 +4,8 @@ Started by the daemon before there is a need, so that a start pays for no interp
 standard input, on which each message is one order:
 
     {"order": "spawn"}   with descriptors: the plan's file, input, output, errors, the socket to answer on
-    {"order": "reopen", "doors": [[host, port], ...]}   with descriptors: a pidfd, the socket to answer on
+    {"order": "reopen", "doors": [[host, port], ...], "watched": [port, ...] or null}
+                         with descriptors: a pidfd, the socket to answer on
 
 The builder answers with the cell. The zygote says `{"ended": status}` when it has reaped the builder, since only then
 the first process is the daemon's child; then the answer's socket is closed. When its input ends so does the zygote;
@@ -76,7 +77,7 @@ class Zygote:
             if order["order"] == "spawn":
                 plan, *streams = given
                 build(CellPlan.from_json(_read_all(plan)), streams, answer)
-            reopen.reopen(given[0], [(host, port) for host, port in order["doors"]], answer)
+            reopen.reopen(given[0], order, answer)
         except BaseException as error:  # a forked child must not go on as the zygote
             answer.send(json.dumps({"failure": str(error) or repr(error)}).encode())
         os._exit(1)

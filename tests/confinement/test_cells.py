@@ -291,3 +291,35 @@ async def test_a_cell_is_not_made_without_the_authority_that_it_needs(
     ):
         await world.start()
     assert world.spawner.made == []
+
+
+async def test_attempts_past_the_doors_are_watched_for_as_long_as_the_cell_lives(world: CellWorld) -> None:
+    """In a cell without doors too; the next daemon has a socket of its own, and a reload one for other ports."""
+    world.profiles["agent"] = "sealed"
+    await world.start()
+    assert world.spawner.made[0].watched == (11_434,)
+    first = world.watcher.sockets["agent"]
+    later = world.another()
+    await later.adopt("agent", 1)
+    second = world.watcher.sockets["agent"]
+    assert second is not first
+    world.watcher.watched = (11_434, 8_000)
+    await later.watch_anew()
+    assert world.watcher.sockets["agent"] is not second
+    assert world.spawner.watches == [(11_434,), (11_434,), (11_434, 8_000)]
+    await later.ended("agent")
+    assert world.watcher.sockets == {}
+
+
+async def test_a_cell_whose_attempts_cannot_be_seen_is_made_all_the_same(world: CellWorld) -> None:
+    """It is as closed as another; without a network of its own nothing is asked for."""
+    world.spawner.unwatched = "routes: Operation not permitted"
+    await world.start()
+    assert world.watcher.sockets == {}
+    assert world.cells.has("agent")
+    await world.cells.watch_anew()
+    world.planner.network = False
+    await world.start("other")
+    assert world.spawner.made[1].watched is None
+    await world.cells.watch_anew()
+    assert len(world.spawner.watches) == 4

@@ -79,7 +79,7 @@ async def test_doors_are_made_anew_in_a_living_cell(zygote: Zygote, place: Path,
     running = await cell_world.start(zygote, cell_world.plan(place, ["sh", "-c", script], mode))
     for door in running.cell.doors:
         door.close()
-    (again,) = await zygote.reopen(running.cell.pid, [GATEWAY])
+    (again,) = (await zygote.reopen(running.cell.pid, [GATEWAY])).doors
     link, _ = await asyncio.get_running_loop().sock_accept(again)
     with link, again:
         link.sendall(b"again")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from shipped_settings import PROBES
 
-from probes.egress import Egress, EgressOpened, EgressRefused, EgressSent
+from probes.egress import DirectKind, Egress, EgressDirect, EgressOpened, EgressRefused, EgressSent
 from statemachine.clock import ManualClock
 from statemachine.finding import Finding, Severity
 from statemachine.rung import Rung
@@ -22,6 +22,10 @@ class World:
     def refused(self, host: str, *, is_fronting: bool = False) -> None:
         words = f"{host}:443 is not among the hosts of agent"
         self.probe.refused(EgressRefused("agent", self.clock.monotonic(), host, 443, words, is_fronting))
+
+    def direct(self, host: str, kind: DirectKind = DirectKind.MODEL_SERVER, port: int = 11_434) -> None:
+        words = f"tried to connect to {host}"
+        self.probe.direct(EgressDirect("agent", self.clock.monotonic(), host, port, words, kind))
 
     def sent(self, host: str, count: int) -> None:
         self.probe.sent(EgressSent("agent", self.clock.monotonic(), host, count))
@@ -125,3 +129,53 @@ def test_a_decoy_that_is_sent_freezes_the_subsystem(world: World) -> None:
     world.probe.refused(EgressRefused("agent", 0.0, "a.example", 80, "a decoy was sent", is_decoy=True))
     [fact] = world.pushed
     assert (fact.hard, fact.rung, fact.evidence["detector"]) == (True, Rung.FREEZE, "decoy")
+
+
+async def test_one_attempt_past_the_doors_is_told_and_held_against_nobody(world: World) -> None:
+    """A client that tries again and again counts once in ten seconds."""
+    for _ in range(5):
+        world.direct("127.0.0.1")
+        world.clock.advance(1)
+    [finding] = world.pushed
+    assert (finding.severity, finding.subsystem, finding.reason) == (
+        Severity.WARNING,
+        "agent",
+        "tried to connect to 127.0.0.1",
+    )
+    assert finding.evidence == {
+        "host": "127.0.0.1",
+        "port": 11_434,
+        "kind": "model_server",
+        "detector": "direct_connection",
+    }
+    assert await world.looked() in ([], [(Severity.OK, None)])
+
+
+async def test_who_goes_on_trying_to_reach_a_model_server_past_the_gateway_is_held(world: World) -> None:
+    """At several addresses at once, or at one for long; it ends when the window has passed, or with a release."""
+    for host in ("127.0.0.1", "::1", "10.0.0.5")[: SETTINGS.direct_connections]:
+        world.direct(host)
+    [finding] = await world.probe.sample()
+    assert (finding.severity, finding.evidence["detector"]) == (Severity.ANOMALY, "direct_connection")
+    assert (finding.value, finding.limit, finding.rung) == (3, SETTINGS.direct_connections, None)
+    assert "last to 10.0.0.5:11434" in finding.reason
+    world.clock.advance(SETTINGS.refusal_window_seconds + 1)
+    assert await world.looked() == [(Severity.OK, None)]
+    for _ in range(SETTINGS.direct_connections):
+        world.direct("127.0.0.1")
+        world.clock.advance(11)
+    assert await world.looked() == [(Severity.ANOMALY, "direct_connection")]
+    world.probe.forget("agent")
+    assert all(severity is Severity.OK for severity, _ in await world.looked())
+
+
+async def test_hosts_that_are_tried_directly_count_as_refusals_and_names_do_not(world: World) -> None:
+    """Every program that looks a name up asks a resolver."""
+    for number in range(3 * SETTINGS.refusals):
+        world.direct(f"h{number}.example", DirectKind.LOOKUP, 53)
+    assert all(one.severity is Severity.WARNING for one in world.pushed)
+    assert len(world.pushed) == 3 * SETTINGS.refusals
+    assert all(severity is Severity.OK for severity, _ in await world.looked())
+    for number in range(SETTINGS.refusals):
+        world.direct(f"192.0.2.{number}", DirectKind.HOST, 443)
+    assert (Severity.ANOMALY, "refused_burst") in await world.looked()

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 import structlog
-from cell_doubles import Keeper
+from cell_doubles import Keeper, WatcherDouble
 from epad_house import configured
 from machine_lacks import is_lacking
 from supervisor_world import READY, SLEEP, World, child_of, program, snapshot, until
@@ -17,8 +17,9 @@ from way_out_world import KeptEvents
 
 from epad.configuration.confine_schema import ConfineConfig
 from epad.configuration.schema import StateConfig, SubsystemConfig
+from epad.confinement.cell_parts import CellsContext
 from epad.confinement.cell_record import CellRecords
-from epad.confinement.cells import Cells, CellsContext
+from epad.confinement.cells import Cells
 from epad.confinement.doors import DoorKind
 from epad.confinement.in_force import PoliciesInForce
 from epad.confinement.planning import MachinePlanner
@@ -87,6 +88,7 @@ class Confining:
                 spawner=self.zygote,
                 records=CellRecords(world.directories.cells),
                 keepers={DoorKind.GATEWAY: self.gateway},
+                watcher=WatcherDouble(),
                 events=KeptEvents(),
                 clock=SystemClock(),
                 log=structlog.get_logger(),

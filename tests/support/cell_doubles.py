@@ -14,10 +14,11 @@ from pathlib import Path
 import structlog
 from way_out_world import KeptEvents
 
-from epad.confinement.answer import Cell
+from epad.confinement.answer import Cell, Reopened
 from epad.confinement.authorities import Authorities
+from epad.confinement.cell_parts import CellOrder, CellsContext
 from epad.confinement.cell_record import CellRecords
-from epad.confinement.cells import CellOrder, Cells, CellsContext
+from epad.confinement.cells import Cells
 from epad.confinement.decoys import Decoys
 from epad.confinement.doors import Doorkeeper, DoorKind
 from epad.confinement.errors import ConfinementError
@@ -68,6 +69,8 @@ class PlainSpawner:
     refuses: str = ""
     made: list[CellPlan] = field(default_factory=list)
     reopened: list[tuple[int, tuple[Door, ...]]] = field(default_factory=list)
+    unwatched: str = ""
+    watches: list[tuple[int, ...] | None] = field(default_factory=list)
     doors: list[socket.socket] = field(default_factory=list)
     addresses: list[tuple[str, int]] = field(default_factory=list)
     pids: list[int] = field(default_factory=list)
@@ -88,16 +91,21 @@ class PlainSpawner:
         )
         process.returncode = 0
         self.pids.append(process.pid)
-        return Cell(process.pid, tuple(self._listen(plan.doors)), self.missing, ())
+        doors, watch = tuple(self._listen(plan.doors)), self._watch(plan.watched)
+        return Cell(process.pid, doors, self.missing, (), watch, self.unwatched)
 
-    async def reopen(self, pid: int, doors: Sequence[Door]) -> Sequence[socket.socket]:
+    async def reopen(self, pid: int, doors: Sequence[Door], watched: Sequence[int] | None) -> Reopened:
         if self.refuses:
             raise ConfinementError(self.refuses)
         self.reopened.append((pid, tuple(doors)))
-        return self._listen(doors)
+        return Reopened(tuple(self._listen(doors)), self._watch(watched), self.unwatched)
 
     async def close(self) -> None:
         """Nothing runs beside the cells."""
+
+    def _watch(self, ports: Sequence[int] | None) -> socket.socket | None:
+        self.watches.append(None if ports is None else tuple(ports))
+        return None if ports is None or self.unwatched else socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 
     def _listen(self, doors: Sequence[Door]) -> list[socket.socket]:
         new = [listening_socket() for _ in doors]
@@ -134,7 +142,27 @@ class PlannerDouble:
             order.environment,
             walls,
             doors=order.doors,
+            watched=order.watched if self.network else None,
         )
+
+
+@dataclass
+class WatcherDouble:
+    """Keeps the sockets of cells, and reads none."""
+
+    watched: tuple[int, ...] = (11_434,)
+    sockets: dict[str, socket.socket] = field(default_factory=dict)
+
+    def ports(self) -> tuple[int, ...]:
+        return self.watched
+
+    def open(self, subsystem: str, seeing: socket.socket) -> None:
+        self.close(subsystem)
+        self.sockets[subsystem] = seeing
+
+    def close(self, subsystem: str) -> None:
+        if (seeing := self.sockets.pop(subsystem, None)) is not None:
+            seeing.close()
 
 
 def policy(name: str, profile: str = "workspace", workspace: str = "/") -> Policy:
@@ -156,6 +184,7 @@ class CellWorld:
     spawner: PlainSpawner = field(default_factory=PlainSpawner)
     gateway: Keeper = field(default_factory=Keeper)
     way_out: Keeper = field(default_factory=Keeper)
+    watcher: WatcherDouble = field(default_factory=WatcherDouble)
     decoys: Decoys | None = None
     authorities: Authorities | None = None
     intercept: frozenset[str] = frozenset()
@@ -181,6 +210,7 @@ class CellWorld:
                 spawner=self.spawner,
                 records=CellRecords(self.directory / "cells"),
                 keepers=self.keepers,
+                watcher=self.watcher,
                 events=self.events,
                 clock=self.clock,
                 log=structlog.get_logger(),
@@ -226,5 +256,18 @@ class CellWorld:
             with contextlib.suppress(ProcessLookupError, ChildProcessError):
                 os.kill(pid, 9)
                 os.waitpid(pid, 0)
-        for door in [*self.spawner.doors, *self.gateway.doors.values(), *self.way_out.doors.values()]:
+        for door in [
+            *self.watcher.sockets.values(),
+            *self.spawner.doors,
+            *self.gateway.doors.values(),
+            *self.way_out.doors.values(),
+        ]:
             door.close()
+
+
+def an_address_of_this_machine() -> str:
+    """One that is no loopback, if there is one: the one that packets to the world would leave by."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as unsent, contextlib.suppress(OSError):
+        unsent.connect(("192.0.2.1", 9))
+        return str(unsent.getsockname()[0])
+    return "127.0.0.2"

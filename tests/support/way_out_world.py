@@ -20,7 +20,7 @@ from epad.confinement.way_out import WayOut, WayOutContext
 from epad.metrics.registry import Metrics
 from epad.runtime.clock import SystemClock
 from epad.storage.event_log import EventKind, EventLog
-from probes.egress import EgressOpened, EgressRefused, EgressSent
+from probes.egress import EgressDirect, EgressOpened, EgressRefused, EgressSent
 from runners.egress.rules import parse
 
 
@@ -46,9 +46,12 @@ class KeptEvents(EventLog):
 class KeptObserver:
     """Keeps what the probe hears."""
 
-    heard: list[EgressRefused | EgressOpened | EgressSent] = field(default_factory=list)
+    heard: list[EgressRefused | EgressDirect | EgressOpened | EgressSent] = field(default_factory=list)
 
     def refused(self, event: EgressRefused) -> None:
+        self.heard.append(event)
+
+    def direct(self, event: EgressDirect) -> None:
         self.heard.append(event)
 
     def opened(self, event: EgressOpened) -> None:
