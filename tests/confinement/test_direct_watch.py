@@ -82,7 +82,7 @@ async def begun(
     assert running.cell.unwatched == ""
     assert running.cell.watch is not None
     if read:
-        watching.watch.open("agent", running.cell.watch)
+        watching.watch.open("agent", running.cell.watch.dup())
     return running
 
 
@@ -220,6 +220,6 @@ tcp("127.0.0.1", {MODEL})
 async def test_a_cell_that_is_not_watched_has_no_such_routes(zygote: Zygote, place: Path, mode: Mode) -> None:
     """As it was before: there is no way to any address."""
     command = ["python3", "-S", "-c", BEGIN + 'tcp("192.0.2.1", 443)']
-    plan = cell_world.plan(place, command, mode)
+    plan = replace(cell_world.plan(place, command, mode), watched=None)
     ended = await cell_world.run(zygote, plan)
     assert ended.output.startswith("ENETUNREACH"), ended.output

@@ -81,6 +81,7 @@ def plan(place: Path, command: Sequence[str], mode: Mode = "user namespace") -> 
         tree=Tree(read=SYSTEM, write=(str(place),), empty=("/tmp", "/home/agent", "/run")),
         syscalls=Syscalls(),
         doors=(GATEWAY, WAY_OUT),
+        watched=(),
         limits=(("CORE", 1),),
         user_namespace=mode != "root daemon",
         uid=uid,
@@ -112,8 +113,8 @@ class Running:
         """Wait for its end."""
         output = await asyncio.to_thread(self._read)
         _, status = await asyncio.to_thread(os.waitpid, self.cell.pid, 0)
-        for door in self.cell.doors:
-            door.close()
+        for made in (*self.cell.doors, *filter(None, (self.cell.watch,))):
+            made.close()
         return Ended(os.waitstatus_to_exitcode(status), output, self.cell.missing)
 
     def _read(self) -> str:
