@@ -63,6 +63,7 @@ class Confining:
         self.world = world
         self.zygote = Zygote()
         self.gateway = Keeper()
+        self.watcher = WatcherDouble()
         self.specs: dict[str, SubsystemConfig] = {}
 
     async def leave(self, supervisor: Supervisor) -> None:
@@ -79,6 +80,7 @@ class Confining:
         self.specs = {"it": program(source, confine=ConfineConfig(), **settings)}
         policies = Policies(world.directories, os.environ)
         self.gateway = Keeper()
+        self.watcher = WatcherDouble()
         world.cells = Cells(
             CellsContext(
                 policies=PoliciesInForce(
@@ -88,7 +90,7 @@ class Confining:
                 spawner=self.zygote,
                 records=CellRecords(world.directories.cells),
                 keepers={DoorKind.GATEWAY: self.gateway},
-                watcher=WatcherDouble(),
+                watcher=self.watcher,
                 events=KeptEvents(),
                 clock=SystemClock(),
                 log=structlog.get_logger(),
@@ -105,6 +107,7 @@ async def confining(world: World) -> AsyncIterator[Confining]:
     yield one
     for door in one.gateway.doors.values():
         door.close()
+    one.watcher.close_all()
     await one.zygote.close()
 
 

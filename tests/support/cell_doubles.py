@@ -164,6 +164,10 @@ class WatcherDouble:
         if (seeing := self.sockets.pop(subsystem, None)) is not None:
             seeing.close()
 
+    def close_all(self) -> None:
+        for subsystem in list(self.sockets):
+            self.close(subsystem)
+
 
 def policy(name: str, profile: str = "workspace", workspace: str = "/") -> Policy:
     """A policy of a profile, without files."""
