@@ -35,7 +35,7 @@ class CellOrder:
     environment: Mapping[str, str]
     directory: Path
     doors: tuple[Door, ...]
-    watched: tuple[int, ...] = ()
+    watched: tuple[int, ...] | None = None
     shown: tuple[str, ...] = ()
     texts: tuple[tuple[str, str], ...] = ()
 

@@ -103,7 +103,7 @@ def plan_of(
     abilities: Abilities,
     doors: tuple[Door, ...] = (),
     ports: tuple[int, ...] = (),
-    watched: tuple[int, ...] = (),
+    watched: tuple[int, ...] | None = None,
 ) -> CellPlan:
     """Return the plan of a policy's cell. Raises MissingWallsError if it requires walls that are missing.
 
