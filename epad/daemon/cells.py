@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
@@ -32,6 +33,14 @@ from epad.daemon.joints import Joints
 from epad.daemon.parts import Given
 from epad.metrics.registry import Metrics
 from epad.storage.event_log import EventLog
+
+
+@dataclass(frozen=True, slots=True)
+class CellContents:
+    """Holds the parts that make files for cells: decoys, and the authorities that their programs trust."""
+
+    decoys: Decoys
+    authorities: Authorities
 
 
 class GatewayDoors:
@@ -65,8 +74,7 @@ def make_way_out(
     policies: PoliciesInForce,
     events: EventLog,
     metrics: Metrics,
-    decoys: Decoys,
-    authorities: Authorities,
+    contents: CellContents,
 ) -> WayOut:
     """Make the way out: it starts nothing before a door is opened."""
     stores, clock = given.stores, given.clock
@@ -87,8 +95,8 @@ def make_way_out(
             metrics=metrics,
             program=program,
             secrets=lambda policy: read_secrets(policy, joints.config.secrets, credentials),
-            decoys=lambda: tuple(map(decoys.key, joints.config.subsystems)),
-            authority=authorities.of,
+            decoys=lambda: tuple(map(contents.decoys.key, joints.config.subsystems)),
+            authority=contents.authorities.of,
         )
     )
 
@@ -100,8 +108,7 @@ def make_cells(
     way_out: WayOut,
     events: EventLog,
     metrics: Metrics,
-    decoys: Decoys,
-    authorities: Authorities,
+    contents: CellContents,
 ) -> Cells:
     """Make the keeper of cells: it starts nothing before a subsystem is confined."""
     zygote = Zygote()
@@ -126,7 +133,7 @@ def make_cells(
             events=events,
             clock=given.clock,
             log=structlog.get_logger("epad.cells"),
-            decoys=decoys,
-            authorities=authorities,
+            decoys=contents.decoys,
+            authorities=contents.authorities,
         )
     )

@@ -27,7 +27,7 @@ from epad.control_loop.loop import Controller
 from epad.control_loop.responder import Responder
 from epad.control_loop.rules import make_rules
 from epad.control_loop.world import DaemonWorld, WorldContext
-from epad.daemon.cells import make_cells, make_policies, make_way_out
+from epad.daemon.cells import CellContents, make_cells, make_policies, make_way_out
 from epad.daemon.joints import Joints
 from epad.daemon.lifecycle import Composition
 from epad.daemon.live_changes import LiveChanges
@@ -101,9 +101,9 @@ def make_foundation(given: Given, joints: Joints) -> Foundation:
     access.tell = joints.line_of
     events, policies = EventLog(stores.database, clock, config.retention.events), make_policies(given, joints)
     decoys = load_decoys(directories.decoys)
-    authorities = Authorities(directories.cells, directories.trusted)
-    way_out = make_way_out(given, joints, policies, events, metrics, decoys, authorities)
-    cells = make_cells(given, joints, policies, way_out, events, metrics, decoys, authorities)
+    contents = CellContents(decoys, Authorities(directories.cells, directories.trusted))
+    way_out = make_way_out(given, joints, policies, events, metrics, contents)
+    cells = make_cells(given, joints, policies, way_out, events, metrics, contents)
     return Foundation(
         metrics=metrics,
         events=events,
