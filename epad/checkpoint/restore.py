@@ -179,9 +179,10 @@ def refuse_open(paths: Iterable[Path]) -> None:
 def _stage(disk: Disk, move: Move, identity: str) -> None:
     """Lay the new file beside the old one, durable and compared with the manifest; it belongs to whom that one does.
 
-    What another user could put a link into is written with that user's rights (`copying/rights.py`).
+    What another user could put a link into is written with that user's rights (`copying/rights.py`): those of the
+    directory's owner, for a file of theirs in a directory of root's has its neighbours made by root alone.
     """
-    with as_owner_of(move.target):
+    with as_owner_of(move.target.parent):
         _lay_beside(disk, move, identity)
 
 
@@ -228,7 +229,7 @@ def _make_directory(disk: Disk, path: Path, owner: Owner) -> None:
 
 def _swap(disk: Disk, move: Move, identity: str) -> list[str]:
     """Rename the old aside with its companions, and the new one in."""
-    with as_owner_of(move.target):
+    with as_owner_of(move.target.parent):
         return _rename_in(disk, move, identity)
 
 

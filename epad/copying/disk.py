@@ -8,7 +8,7 @@ import stat
 from dataclasses import dataclass
 from pathlib import Path
 
-from epad.copying.rights import Rights, having, our_own, rights_for
+from epad.copying.rights import Rights, having, our_own, rights_beside
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
@@ -93,13 +93,13 @@ class Disk:
 
 
 class OwnersDisk(Disk):
-    """Does what it does in the directory of a file with the rights of whom that file is: a child of one thread alone.
+    """Does what it does in the directory of a file with the rights of its owner: a child of one thread alone.
 
     `path` is the file as a person has named it: a link on the way belongs to whom has put it there.
     """
 
     def __init__(self, path: Path) -> None:
-        self._rights = rights_for(path)
+        self._rights = rights_beside(path)
         self._place = path.resolve().parent
 
     def rights_at(self, path: Path) -> Rights | None:

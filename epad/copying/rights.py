@@ -80,6 +80,22 @@ def rights_for(path: Path) -> Rights | None:
     return None
 
 
+def rights_beside(path: Path) -> Rights | None:
+    """Return the rights for making and renaming files beside one: those of its directory's owner. Raises OSError.
+
+    A user's file in a directory of root's has its neighbours made by root, who alone may. A link of root's is followed.
+    """
+    for _ in range(_MOST_LINKS):
+        above = rights_for(path.parent)
+        if above is not None or not path.is_symlink():
+            return above
+        status = path.lstat()
+        if status.st_uid != 0:
+            return Rights(status.st_uid, status.st_gid)
+        path = path.parent / path.readlink()
+    return None
+
+
 def _may_pass(rights: Rights, place: Path) -> bool:
     """Tell if a user may enter a directory and all above it, as their modes say: root's, all of them."""
     groups = {rights.gid, *rights.groups()}

@@ -86,3 +86,17 @@ def test_a_stores_disk_has_the_rights_of_whom_the_named_file_is(root: Path) -> N
         disk.copy(root / "theirs/data", real.with_name("new"), real.stat())
     assert [path.name for path in (root / "roots").iterdir()] == ["data"]
     assert os.geteuid() == 0
+
+
+async def test_a_users_file_in_a_directory_of_roots_is_put_back(root: Path) -> None:
+    """Its owner may make nothing beside it; root may, and nobody can put a link there."""
+    kept = root / "roots/store"
+    kept.write_text("good")
+    os.chown(kept, UID, UID)
+    source = FileSource("subsystems/agent/store", kept)
+    label = Label(bundle_id(NOW, 1), "checkpoint", "a test", NOW)
+    made = await create(root / "checkpoints", [source], label, deadline_seconds=PATIENCE_SECONDS)
+    await verify(made.path, deadline_seconds=PATIENCE_SECONDS)
+    kept.write_text("spoilt")
+    restore(made.path, state=root / "state", now=NOW, wish=Wish(outside=True))
+    assert (kept.read_text(), kept.stat().st_uid) == ("good", UID)

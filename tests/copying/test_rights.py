@@ -14,7 +14,7 @@ import apsw
 import pytest
 
 from epad.copying.file_copy import report
-from epad.copying.rights import Rights, as_owner_of, our_own, rights_for
+from epad.copying.rights import Rights, as_owner_of, our_own, rights_beside, rights_for
 from epad.copying.sqlite_copy import report as report_database
 
 pytestmark = pytest.mark.skipif(
@@ -135,6 +135,19 @@ def test_rights_end_at_the_first_name_that_is_not_roots(place: Place) -> None:
     assert rights_for(place.secret) is None
     ours.with_name("circle").symlink_to("circle")
     assert rights_for(ours.with_name("circle")) is None
+
+
+def test_the_neighbours_of_a_file_are_made_by_the_owner_of_its_directory(place: Place) -> None:
+    """Of a user's file in a directory of root's, too; a link of root's leads to the directory that counts."""
+    (place.theirs / "notes").write_text("mine")
+    alone, link = place.theirs.parent / "alone", place.theirs.parent / "link"
+    alone.write_text("mine")
+    os.chown(alone, UID, UID)
+    link.symlink_to(place.theirs / "notes")
+    place.give()
+    assert rights_for(alone) == Rights(UID, UID)
+    assert rights_beside(alone) is None
+    assert rights_beside(link) == rights_beside(place.theirs / "notes") == Rights(UID, UID)
 
 
 def test_a_directory_that_root_has_closed_is_read_by_root_and_left_by_no_link(place: Place) -> None:
