@@ -61,8 +61,17 @@ class ControlClient:
         self._read_seconds = read_seconds
 
     def get(self, target: str, query: Mapping[str, str] | None = None) -> Any:
-        """Read something. Raises ClientError."""
-        return self._answer("GET", target + query_text(query or {}), b"", self._read_seconds)
+        """Read something. Raises ClientError.
+
+        A daemon that dies while it is asked resets the connection. Then its successor is asked, or nobody listens.
+        """
+        target += query_text(query or {})
+        try:
+            return self._answer("GET", target, b"", self._read_seconds)
+        except UnreachableError as error:
+            if not isinstance(error.__cause__, ConnectionError):
+                raise
+        return self._answer("GET", target, b"", self._read_seconds)
 
     def order(self, target: str, reason: str, **more: Any) -> Any:
         """Give an order with its reason and its other fields. Raises ClientError."""

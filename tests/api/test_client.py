@@ -120,6 +120,26 @@ def test_an_error_that_is_not_ours_is_still_an_error(directory: Path) -> None:
         client.get("/v1/status")
 
 
+def test_a_daemon_that_dies_while_it_is_asked_is_not_running(directory: Path) -> None:
+    """Its end resets the connection that waits; nobody listens any more, and that is what the caller is told."""
+    path = directory / "control.sock"
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind(str(path))
+        server.listen()
+
+        def die() -> None:
+            connection, _ = server.accept()
+            connection.recv(1)  # closed with the rest unread, the connection is reset
+            server.close()
+            connection.close()
+
+        dying = threading.Thread(target=die)
+        dying.start()
+        with pytest.raises(NotRunningError):
+            ControlClient(str(path)).get("/v1/status")
+        dying.join()
+
+
 def test_a_daemon_that_is_stuck_does_not_hang_the_caller(
     directory: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
