@@ -69,6 +69,9 @@ class Proxy:
         if door is None:
             return
         listener, task = self._listening.pop(name)
+        # Before it is closed: the task's own cleaning comes a turn later, when the descriptor is gone, and the kernel
+        # goes on reporting a socket that the daemon has too, for ever, at the cost of a core.
+        asyncio.get_running_loop().remove_reader(listener.fileno())
         task.cancel()
         listener.close()
         count = door.close()

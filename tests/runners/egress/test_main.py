@@ -58,6 +58,32 @@ def test_it_says_that_it_is_ready_and_ends_with_its_daemon() -> None:
     assert (process.returncode, said) == (0, b"")
 
 
+def watched(pid: int) -> int:
+    """Count the descriptors that the process has the kernel report, closed ones too."""
+    return sum(path.read_text().count("tfd:") for path in Path(f"/proc/{pid}/fdinfo").iterdir())
+
+
+def test_a_closed_door_is_reported_by_the_kernel_no_more() -> None:
+    """The daemon has the listener as well: one that stays reported costs a core once the daemon has shut it down."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    listener = socket.create_server(("127.0.0.1", 0))
+    with ours, listener, start(str(theirs.fileno()), keep=theirs) as process:
+        theirs.close()
+        assert EventKind.READY.encode() in ours.recv(1_000)
+        before = watched(process.pid)
+        socket.send_fds(ours, [write_order(OpenDoor("agent", ()))], [listener.fileno()])
+        with socket.create_connection(listener.getsockname()) as client:
+            client.sendall(b"nothing\r\n\r\n")
+            while client.recv(1_000):
+                pass
+        ours.send(write_order(CloseDoor("agent")))
+        while EventKind.CUT.encode() not in ours.recv(10_000):
+            pass
+        assert watched(process.pid) == before
+        ours.close()
+        process.communicate()
+
+
 @pytest.mark.parametrize(
     "order",
     [
