@@ -77,6 +77,11 @@ class CellStarter:
         reader, writer = await asyncio.open_connection(sock=ours)
         return Started(Worker(made.pid, reader, writer, ended), tuple(made.missing))
 
+    def settings(self, subsystem: str) -> object:
+        """Return the settings that a worker is started by, to be compared."""
+        root = self.workspace(subsystem)
+        return root, _as_worker(subsystem, self.config(), (), root).subsystems[subsystem]
+
     def workspace(self, subsystem: str) -> str:
         """Return the directory that a subsystem's tools work in; empty where it has none."""
         config = self.config()

@@ -27,16 +27,17 @@ class Starter(Protocol):
         """Start a worker. Raises EpadError."""
         ...
 
-    def workspace(self, subsystem: str) -> str:
-        """Return the directory that a subsystem's tools work in; empty where it has none."""
+    def settings(self, subsystem: str) -> object:
+        """Return the settings that a worker is started by, to be compared: with others it is started anew."""
         ...
 
 
 @dataclass(slots=True)
 class _Kept:
-    """Holds a worker, the calls that use it, and the timer that ends it once none does."""
+    """Holds a worker, its settings, the calls that use it, and the timer that ends it once none does."""
 
     worker: Worker
+    settings: object
     users: int = 0
     timer: asyncio.TimerHandle | None = None
 
@@ -63,12 +64,19 @@ class Workers:
         return frozenset(kept.worker.pid for kept in self._kept.values())
 
     async def lend(self, subsystem: str, category: str) -> Worker:
-        """Return a worker for one call, which `give_back` ends. Raises EpadError where none can be started."""
+        """Return a worker for one call, which `give_back` ends. Raises EpadError where none can be started.
+
+        One that was started by other settings, before a reload, is ended with the calls in it: it may reach more than
+        the subsystem may now.
+        """
         key = subsystem, category
         async with self._starting.setdefault(key, asyncio.Lock()):
-            kept = self._kept.get(key)
+            kept, settings = self._kept.get(key), self._starter.settings(subsystem)
+            if kept is not None and kept.settings != settings:
+                self._end(key, kept.worker)
+                kept = None
             if kept is None or kept.worker.is_lost:
-                kept = await self._start(key)
+                kept = await self._start(key, settings)
             kept.users += 1
             if kept.timer is not None:
                 kept.timer.cancel()
@@ -85,12 +93,6 @@ class Workers:
             loop = asyncio.get_running_loop()
             kept.timer = loop.call_later(self._idle_seconds, self._end, (subsystem, category), worker)
 
-    def kill(self, subsystem: str) -> None:
-        """Kill the workers of a subsystem, and each call in them."""
-        for (name, _), kept in list(self._kept.items()):
-            if name == subsystem:
-                kept.worker.kill()
-
     async def close(self) -> None:
         """End all workers, and wait for their processes."""
         self._closed = True
@@ -101,7 +103,7 @@ class Workers:
         while self._ending:
             await asyncio.wait(self._ending)
 
-    async def _start(self, key: Key) -> _Kept:
+    async def _start(self, key: Key, settings: object) -> _Kept:
         if self._closed:
             raise WorkerLostError("the daemon is stopping")
         subsystem, category = key
@@ -112,7 +114,7 @@ class Workers:
             "tools.worker_started", subsystem=subsystem, category=category, pid=started.worker.pid,
             missing=list(started.missing),
         )  # fmt: skip
-        kept = self._kept[key] = _Kept(started.worker)
+        kept = self._kept[key] = _Kept(started.worker, settings)
         return kept
 
     def _make_room(self) -> None:

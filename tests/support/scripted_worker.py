@@ -71,12 +71,16 @@ def catalogue(**timeouts: float) -> Catalogue:
 
 
 class ScriptedStarter:
-    """Starts such workers, or any command whose standard input is the socket. `started` counts them."""
+    """Starts such workers, or any command whose standard input is the socket. `started` counts them.
+
+    `now` has the settings of subsystems.
+    """
 
     def __init__(self, *command: str) -> None:
         self.command = command or (sys.executable, "-I", "-S", "-c", SCRIPT)
         self.started: list[tuple[str, str]] = []
         self.workers: list[Worker] = []
+        self.now: dict[str, str] = {}
 
     async def start(self, subsystem: str, category: str, ended: Callable[[], None]) -> Started:
         self.started.append((subsystem, category))
@@ -89,5 +93,5 @@ class ScriptedStarter:
         self.workers.append(Worker(child.pid, reader, writer, ended))
         return Started(self.workers[-1], ())
 
-    def workspace(self, subsystem: str) -> str:
-        return f"/work/{subsystem}"
+    def settings(self, subsystem: str) -> object:
+        return self.now.get(subsystem)

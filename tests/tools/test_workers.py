@@ -91,19 +91,35 @@ async def test_an_idle_worker_is_ended_and_a_busy_one_is_not() -> None:
     assert len(starter.started) == 2
 
 
-async def test_a_killed_worker_fails_its_calls(tmp_path: Path) -> None:
+async def test_a_killed_worker_fails_its_calls() -> None:
     """And takes none any more."""
     workers = pool(ScriptedStarter())
     worker = await workers.lend("chat", "files")
     asked = worker.ask("hang", {}, 20, 1)
-    workers.kill("other")
-    assert not worker.is_lost
-    workers.kill("chat")
+    worker.kill()
     with pytest.raises(WorkerLostError, match="during the call"):
         await asked.answer
     with pytest.raises(WorkerLostError, match="has ended"):
         worker.ask("echo", {}, 20, 1)
     await gone(worker.pid)
+    await workers.close()
+
+
+async def test_a_worker_with_former_settings_is_ended_with_its_calls() -> None:
+    """A reload has given its subsystem another workspace: what runs could still reach the old one."""
+    starter = ScriptedStarter()
+    workers = pool(starter)
+    former = await workers.lend("chat", "files")
+    asked = former.ask("hang", {}, 20, 1)
+    assert await workers.lend("chat", "files") is former
+    starter.now["chat"] = "another workspace"
+    later = await workers.lend("chat", "files")
+    with pytest.raises(WorkerLostError, match="during the call"):
+        await asked.answer
+    workers.give_back("chat", "files", former)
+    assert not (await ask(later, "echo")).error
+    assert await workers.lend("chat", "files") is later
+    await gone(former.pid)
     await workers.close()
 
 
