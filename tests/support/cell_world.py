@@ -113,8 +113,11 @@ class Running:
         """Wait for its end."""
         output = await asyncio.to_thread(self._read)
         _, status = await asyncio.to_thread(os.waitpid, self.cell.pid, 0)
-        for made in (*self.cell.doors, *filter(None, (self.cell.watch,))):
-            made.close()
+        for door in self.cell.doors:
+            door.close()
+        if self.cell.watch is not None:
+            # As the daemon does, whose loop does not wait until the kernel has ended it.
+            asyncio.get_running_loop().run_in_executor(None, self.cell.watch.close)
         return Ended(os.waitstatus_to_exitcode(status), output, self.cell.missing)
 
     def _read(self) -> str:
