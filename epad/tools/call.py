@@ -24,7 +24,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Final, Protocol
 
@@ -39,7 +39,7 @@ from epad.gateway.access import Access
 from epad.ledger.entry import CloseTool, NoteSession, OpenTool, TurnNames
 from epad.ledger.errors import LedgerError
 from epad.ledger.record import ToolOpened, ToolOutcome
-from epad.tools import answers
+from epad.tools import answers, own
 from epad.tools.answers import End
 from epad.tools.catalogue import Catalogue
 from epad.tools.protocol import Caller, Definition, ToolAnswer
@@ -85,6 +85,8 @@ class CallContext:
     held: Callable[[str, str], Rung]
     clock: Clock
     log: FilteringBoundLogger
+    own: own.OwnTools = field(default_factory=dict)
+    """The tools that no worker does."""
     grace_seconds: float = GRACE_SECONDS
     """How long after a tool's own time its worker may take to say so."""
 
@@ -261,6 +263,9 @@ class ToolCalls:
         if running.stopped is not None:
             return answers.stopped(running)
         subsystem, category = turn.session.subsystem, turn.definition.category
+        if (tool := self._context.own.get(turn.definition.name)) is not None:
+            call = own.OwnCall(turn.session, turn.turn, turn.arguments, turn.parent)
+            return await own.answer(tool, call, turn.definition, running, self._context.log)
         try:
             worker = await self._context.workers.lend(subsystem, category)
         except (EpadError, OSError) as error:

@@ -12,6 +12,8 @@ worker's answer still comes, with the effects so far.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from epad.gateway.refusal import Refusal
 from epad.ledger.record import ToolOutcome
 from epad.tools.worker import Asked, Worker
@@ -23,22 +25,25 @@ class Running:
     def __init__(self) -> None:
         self.stopped: ToolOutcome | None = None
         self.why = ""
-        self._asked: tuple[Worker, Asked] | None = None
+        self._cancel: Callable[[], object] | None = None
 
     def began(self, worker: Worker, asked: Asked) -> None:
         """Note that a worker has the call; it is killed at once if it was stopped meanwhile."""
-        self._asked = worker, asked
+        self.began_own(lambda: worker.cancel(asked))
+
+    def began_own(self, cancel: Callable[[], object]) -> None:
+        """Note how a call that is being done is cancelled; that is done at once if it was stopped meanwhile."""
+        self._cancel = cancel
         if self.stopped is not None:
-            worker.cancel(asked)
+            cancel()
 
     def stop(self, outcome: ToolOutcome, why: str) -> None:
         """End the call early; the first reason counts."""
         if self.stopped is not None:
             return
         self.stopped, self.why = outcome, why
-        if self._asked is not None:
-            worker, asked = self._asked
-            worker.cancel(asked)
+        if self._cancel is not None:
+            self._cancel()
 
     def sever(self, why: Refusal) -> None:
         """End the call since its subsystem is held."""

@@ -14,8 +14,9 @@ import os
 import socket
 import sys
 import sysconfig
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from enum import Enum
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +41,17 @@ _ENVIRONMENT: Final = {
 }
 
 
+class Place(Enum):
+    """Names the surroundings in which a category's tools are done."""
+
+    WORKSPACE = "the subsystem's workspace, no network"
+    NOTHING = "no file but the libraries, no network"
+
+
+PLACES: Final[Mapping[str, Place]] = {"crypto": Place.NOTHING, "thinking": Place.NOTHING}
+"""The place of each category that is not done in the workspace."""
+
+
 @dataclass(frozen=True, slots=True)
 class Started:
     """A worker that was started, and the walls that its cell has to do without."""
@@ -59,7 +71,8 @@ class CellStarter:
 
     async def start(self, subsystem: str, category: str, ended: Callable[[], None]) -> Started:
         """Start a worker of one category for one subsystem. Raises ConfinementError."""
-        root = self.workspace(subsystem)
+        in_workspace = PLACES.get(category, Place.WORKSPACE) is Place.WORKSPACE
+        root = self.workspace(subsystem) if in_workspace else ""
         command = (sys.executable, "-P", "-m", "runners.tools", category, *(("--root", root) if root else ()))
         policy = self.policies.of(subsystem, _as_worker(subsystem, self.config(), command, root))
         plan = await self.planner.plan(CellOrder(policy, command, _ENVIRONMENT, Path("/"), ()))

@@ -97,6 +97,17 @@ class ToolMeta:
         call.__doc__ = self.description
         return call
 
+    def answered_by_daemon(self) -> ToolFunction:
+        """Return the function of a tool that no worker does: `epad/tools/own.py` does, by the types that are here."""
+
+        async def call(args: dict[str, Any]) -> dict[str, Any]:
+            checked(self.args, args)
+            return ToolError(f"{self.name} is answered by the daemon", "call it through epad").as_dict()
+
+        call.__name__ = call.__qualname__ = self.name
+        call.__doc__ = self.description
+        return call
+
     def definition(self, category: str) -> dict[str, Any]:
         """Return the definition as the catalogue prints it, with a hash of all that a caller sees of it."""
         seen = {
