@@ -19,7 +19,8 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NoReturn
 
-from runners.cell import direct, first_process, kernel, namespaces
+from runners.cell import direct, first_process, kernel, namespaces, seccomp
+from runners.cell.direct_filter import direct_filter
 from runners.cell.plan import EXIT_NO_CELL, CellPlan, Door, Wall
 from runners.cell.report import Outcome, Report
 
@@ -59,6 +60,14 @@ def open_inside(doors: Iterable[Door], watched: Sequence[int] | None) -> Opened:
         except OSError as error:
             opened.unwatched = error.strerror or str(error)
     return opened
+
+
+def assemble_filters(plan: CellPlan) -> None:
+    """Have the filters of a plan ready in memory, for this process and those that it forks."""
+    if Wall.SYSCALLS in plan.walls:
+        seccomp.prepare(plan.syscalls)
+    if plan.watched is not None:
+        direct_filter(plan.watched)
 
 
 def build(

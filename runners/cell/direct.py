@@ -50,7 +50,7 @@ def watch(ports: Sequence[int]) -> socket.socket:
     try:
         seeing.setsockopt(_SOL_PACKET, _IGNORE_OUTGOING, 1)  # every packet of `lo` goes out and comes in
         seeing.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, _BUFFER_BYTES)
-        _attach(seeing, direct_filter(ports))
+        _attach(seeing, direct_filter(tuple(ports)))
         seeing.bind(("lo", _EVERY_PROTOCOL))
         seeing.setblocking(False)
         _route()

@@ -16,6 +16,7 @@ connection that is aborted later has another sequence number.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Final
 
 from runners.cell.bpf import ANY_BIT, EQUALS, LOAD, Program
@@ -24,6 +25,9 @@ SEEN_BYTES: Final = 512
 MOST_PORTS: Final = 64
 DNS_PORT: Final = 53
 QUIC_PORT: Final = 443
+
+_KEPT: Final = 8
+"""Most machines have one list of model servers' ports."""
 
 _BYTE: Final = 0x30
 _HALF: Final = 0x28
@@ -42,7 +46,8 @@ _FRAGMENT: Final = 0x1FFF
 _VERSION_6_HEADER: Final = 40
 
 
-def direct_filter(ports: Sequence[int]) -> bytes:
+@lru_cache(maxsize=_KEPT)
+def direct_filter(ports: tuple[int, ...]) -> bytes:
     """Return the filter for packets that begin with their IP header, as a packet socket of datagrams has them.
 
     Of `ports` the first MOST_PORTS are looked for: no jump of a filter is longer than 255 instructions.

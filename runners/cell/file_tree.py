@@ -16,7 +16,6 @@ import os
 import stat
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from pathlib import PurePosixPath
 from typing import Final
 
 from runners.cell import kernel
@@ -137,8 +136,8 @@ def _cover_again(path: str, source: str, attributes: int) -> None:
     _attach(copy, path)
 
 
-def _place(entry: _Entry) -> tuple[tuple[str, ...], int]:
-    return PurePosixPath(entry.path).parts, entry.order
+def _place(entry: _Entry) -> tuple[list[str], int]:
+    return entry.path.rstrip("/").split("/"), entry.order
 
 
 def _entries(tree: Tree, built: Built) -> Iterator[_Entry]:

@@ -14,6 +14,7 @@ import os
 import socket
 import struct
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Final
 
 from runners.cell import bpf, kernel
@@ -60,6 +61,8 @@ DENIED: Final = (
 )
 """Refused whatever their arguments."""
 
+_CHOICES: Final = 8
+"""Of two values each, three times."""
 _TIOCSTI: Final = 0x5412
 _TIOCLINUX: Final = 0x541C
 _TYPE_BITS: Final = 0xF
@@ -83,6 +86,13 @@ def install(choice: Syscalls) -> None:
     kernel.syscall("seccomp", _SET_MODE_FILTER, 0, program)
 
 
+def prepare(choice: Syscalls) -> None:
+    """Have the filter ready for `install`, where this machine has one."""
+    if (machine := os.uname().machine) in NUMBERS:
+        make_filter(choice, machine)
+
+
+@lru_cache(maxsize=_CHOICES)
 def make_filter(choice: Syscalls, machine: str) -> bytes:
     """Return the filter for a machine of this name. Raises KeyError for one without a table."""
     return _Filter(choice, NUMBERS[machine], ARCHITECTURES[machine]).assemble()

@@ -1,7 +1,8 @@
 """Wait for orders of cells, and fork a builder for each: a small process that has loaded all that a cell takes.
 
-Started by the daemon before there is a need, so that a start pays for no interpreter. It speaks over one socket, its
-standard input, on which each message is one order:
+Started by the daemon before there is a need, so that a start pays for no interpreter. It reads the plan and assembles
+the filters itself: in a builder, where each page that this touches is copied first, that takes three times as long.
+It speaks over one socket, its standard input, on which each message is one order:
 
     {"order": "spawn"}   with descriptors: the plan's file, input, output, errors, the socket to answer on
     {"order": "reopen", "doors": [[host, port], ...], "watched": [port, ...] or null}
@@ -20,13 +21,15 @@ import os
 import select
 import socket
 import sys
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Any, Final, NoReturn
 
 sys.path.insert(0, __file__.rsplit("/", 3)[0])  # `python -I` does not look beside the program
 
 from runners.cell import reopen
-from runners.cell.build import build
+from runners.cell.build import assemble_filters, build
 from runners.cell.plan import CellPlan
 
 _MESSAGE_BYTES: Final = 1 << 12
@@ -57,9 +60,10 @@ class Zygote:
             return False
         *given, last = descriptors
         answer = socket.socket(fileno=last)
+        work = _prepare(json.loads(message), given, answer)
         pid = os.fork()
         if pid == 0:
-            self._carry_out(json.loads(message), given, answer)
+            self._carry_out(work, answer)
         for descriptor in given:
             os.close(descriptor)
         builder = os.pidfd_open(pid)
@@ -67,17 +71,14 @@ class Zygote:
         self._poll.register(builder, select.POLLIN)
         return True
 
-    def _carry_out(self, order: dict[str, Any], given: list[int], answer: socket.socket) -> NoReturn:
+    def _carry_out(self, work: Callable[[], NoReturn], answer: socket.socket) -> NoReturn:
         """Be the builder: forget the zygote's own files, and do one order."""
         try:
             self._control.close()
             for builder, (_, other) in self._builders.items():
                 os.close(builder)
                 other.close()
-            if order["order"] == "spawn":
-                plan, *streams = given
-                build(CellPlan.from_json(_read_all(plan)), streams, answer)
-            reopen.reopen(given[0], order, answer)
+            work()
         except BaseException as error:  # a forked child must not go on as the zygote
             answer.send(json.dumps({"failure": str(error) or repr(error)}).encode())
         os._exit(1)
@@ -92,9 +93,25 @@ class Zygote:
         answer.close()
 
 
+def _prepare(order: dict[str, Any], given: list[int], answer: socket.socket) -> Callable[[], NoReturn]:
+    """Return the work of one order's builder; that of an order which cannot be read is to say so."""
+    try:
+        if order["order"] != "spawn":
+            return partial(reopen.reopen, given[0], order, answer)
+        plan = CellPlan.from_json(_read_all(given[0]))
+        assemble_filters(plan)
+        return partial(build, plan, given[1:], answer)
+    except (KeyError, TypeError, ValueError, OSError) as error:
+        return partial(_fail, error)
+
+
+def _fail(error: Exception) -> NoReturn:
+    raise error
+
+
 def _read_all(descriptor: int) -> bytes:
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    with os.fdopen(descriptor, "rb") as file:
+    with os.fdopen(descriptor, "rb", closefd=False) as file:
+        file.seek(0)
         return file.read()
 
 

@@ -81,12 +81,12 @@ HOST, SELF = "192.0.2.1", "127.0.0.1"
     ],
 )
 def test_a_packet_is_taken_if_it_is_an_attempt(packet: bytes, taken: bool) -> None:
-    assert verdict(direct_filter([8000]), packet) == (SEEN_BYTES if taken else DROP)
+    assert verdict(direct_filter((8000,)), packet) == (SEEN_BYTES if taken else DROP)
 
 
 def test_of_many_ports_the_first_are_looked_for() -> None:
     """A jump reaches no further; the filter is one that the kernel takes, of at most 4,096 instructions."""
-    program = direct_filter(range(1_000, 1_000 + 2 * MOST_PORTS))
+    program = direct_filter(tuple(range(1_000, 1_000 + 2 * MOST_PORTS)))
     last, beyond = (ip4(SELF, SELF, tcp(RST_ACK, ports=(1_000 + MOST_PORTS + step, 9))) for step in (-1, 0))
     assert (verdict(program, last), verdict(program, beyond)) == (SEEN_BYTES, DROP)
     assert len(program) // 8 < 4_096
