@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from runners.tools.signature import ToolFunction, ToolMeta
 
-CATEGORIES: Final = ("data", "files", "git", "search", "text")
+CATEGORIES: Final = ("archive", "data", "files", "git", "search", "text")
 PROGRAMS: Final[dict[str, str]] = {"git": "git"}
 """The program that a category's tools run."""
 

@@ -8,6 +8,8 @@ import shutil
 import struct
 import subprocess
 import sys
+import tarfile
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -159,6 +161,10 @@ def make_workspace(root: Path) -> Path:
         path = root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text)
+    with zipfile.ZipFile(root / "pack.zip", "w") as packed:
+        packed.writestr("packed/a.txt", "a")
+    with tarfile.open(root / "pack.tar.gz", "w:gz") as pack:
+        pack.add(root / "docs", "packed/docs")
     return root
 
 

@@ -18,6 +18,7 @@ from runners.tools import catalogue, files
 from runners.tools.signature import Args, Result, meta, object_schema
 
 EXPECTED = {
+    "archive": "archive_list tar_create tar_extract zip_create zip_extract",
     "data": "csv_parse ini_parse json_format json_query toml_parse xml_parse yaml_parse",
     "files": "file_append file_copy file_delete file_head file_list file_move file_read file_stat file_tail file_wc"
     " file_write",

@@ -342,7 +342,7 @@ def snapshot(root: Path) -> dict[str, str]:
     return {
         str(path.relative_to(root)): str(path.readlink())
         if path.is_symlink()
-        else path.read_text()
+        else path.read_bytes().decode("latin-1")
         if path.is_file()
         else ""
         for path in root.rglob("*")
