@@ -127,7 +127,7 @@ def make_foundation(given: Given, joints: Joints) -> Foundation:
         ),
         recorder=Recorder(stores.database, clock, given.boot_id, config.retention.recordings),
         spending=SpendingBook(stores.totals, stores.budgets, clock, stores.spent_microusd),
-        tools=make_tools(given, joints, access) if config.tools.enabled else None,
+        tools=make_tools(given, joints, access, events) if config.tools.enabled else None,
     )
 
 

@@ -17,6 +17,7 @@ from epad.control_loop.step import Lane, OperationEnded, StepName, StepState
 from epad.daemon.parts import Core, Given, Surfaces
 from epad.daemon.scheduled_jobs import checkpoint_finding
 from epad.gateway.server import Gateway
+from epad.operations.implementation import DaemonOperations
 from epad.operations.reload import Changes
 from probes.egress import EgressDirect, EgressOpened, EgressRefused, EgressSent
 from probes.subsystems import SubsystemExited, SubsystemSnapshot
@@ -128,6 +129,14 @@ class Joints:
         return self._core.supervision.logs.output(subsystem)
 
     # To the responses and the surfaces.
+
+    def operations(self) -> DaemonOperations:
+        """Return the operations, for the tools by which an agent asks about itself."""
+        return self._surfaces.operations
+
+    def gateway_url(self) -> str:
+        """Return the address of the gateway's own listener."""
+        return self._core.foundation.environments.gateway_url
 
     def last_verified(self) -> str:
         """Return the newest verified checkpoint; empty if there is none."""

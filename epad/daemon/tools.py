@@ -10,11 +10,13 @@ from epad.confinement.planning import MachinePlanner
 from epad.confinement.policies import Policies
 from epad.confinement.zygote import Zygote
 from epad.daemon.joints import Joints
+from epad.daemon.own_tools import make_own_tools
 from epad.daemon.parts import Given
 from epad.daemon.tooling import Tooling
 from epad.gate.tiers import Tier, tier_of
 from epad.gate.tool_profile import Profile
 from epad.gateway.access import Access
+from epad.storage.event_log import EventLog
 from epad.supervisor.identity import ProcessTable
 from epad.tools.call import CallContext, ToolCalls
 from epad.tools.rates import CallRates
@@ -26,7 +28,7 @@ from statemachine.rung import Rung
 _NO_PROFILE = Profile(())
 
 
-def make_tools(given: Given, joints: Joints, access: Access) -> Tooling:
+def make_tools(given: Given, joints: Joints, access: Access, events: EventLog) -> Tooling:
     """Make the calls of tools, and what they need."""
     zygote = Zygote()
     planner = MachinePlanner(zygote, lambda name: joints.config.subsystems[name].user, tuple)
@@ -53,16 +55,18 @@ def make_tools(given: Given, joints: Joints, access: Access) -> Tooling:
         own = None if spec is None else spec.tool_calls_per_minute
         return joints.config.tools.calls_per_minute if own is None else own
 
+    rates = CallRates(limit, given.clock)
     context = CallContext(
         ledger=given.stores.ledger,
         workers=workers,
         sessions=Sessions(process, tier, f"{given.boot_id}/{given.stores.ledger.epoch}"),
-        rates=CallRates(limit, given.clock),
+        rates=rates,
         access=access,
         phase=joints.phase,
         profile=profile,
         held=lambda _name, _category: Rung.OPEN,
         clock=given.clock,
         log=log,
+        own=make_own_tools(given, joints, given.stores.identities, rates, events),
     )
     return Tooling(ToolCalls(context), workers, zygote)

@@ -46,6 +46,7 @@ class EventKind(StrEnum):
     CELL_CLOSED = "cell.closed"
     TURN_REFUSED = "turn.refused"
     ORDER_GIVEN = "order.given"
+    AGENT_REPORTED = "agent.reported"
     GATE_DECIDED = "gate.decided"
     PROBE_BLIND = "probe.blind"
     PROBE_SEES = "probe.sees"

@@ -19,6 +19,13 @@ class CallRates:
         self._clock = clock
         self._calls: dict[str, deque[float]] = {}
 
+    def left(self, subsystem: str) -> int | None:
+        """Return how many calls fit now; None without a limit."""
+        limit = self._limit(subsystem)
+        since = self._clock.monotonic() - WINDOW_SECONDS
+        made = sum(at > since for at in self._calls.get(subsystem, ()))
+        return max(0, limit - made) if limit else None
+
     def take(self, subsystem: str) -> float:
         """Count one call: 0 if it fits, else the seconds until the next one does, and nothing is counted."""
         limit = self._limit(subsystem)

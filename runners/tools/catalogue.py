@@ -10,7 +10,19 @@ from typing import Any, Final
 
 from runners.tools.signature import ToolFunction, ToolMeta
 
-CATEGORIES: Final = ("archive", "data", "files", "git", "search", "text")
+CATEGORIES: Final = tuple(
+    """
+    archive
+    data
+    epa
+    files
+    git
+    monitor
+    ollama
+    search
+    text
+    """.split()
+)
 PROGRAMS: Final[dict[str, str]] = {"git": "git"}
 """The program that a category's tools run."""
 

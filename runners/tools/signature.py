@@ -62,7 +62,14 @@ class CallContext:
     note_effect: Callable[[str, str | None, str | None], None] = lambda *_: None
 
 
+_BY_DAEMON: Final = "answered_by_daemon"
+"""The mark on the function of a tool that no worker does."""
 CONTEXT: ContextVar[CallContext] = ContextVar("tool_call")
+
+
+def is_by_daemon(function: ToolFunction) -> bool:
+    """Tell if no worker does this tool."""
+    return hasattr(function, _BY_DAEMON)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +113,7 @@ class ToolMeta:
 
         call.__name__ = call.__qualname__ = self.name
         call.__doc__ = self.description
+        setattr(call, _BY_DAEMON, True)
         return call
 
     def definition(self, category: str) -> dict[str, Any]:

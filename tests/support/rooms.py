@@ -31,9 +31,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("install", "doctor", "epactl", "daemon"),
 )
 # The values that the daemon and a child of its own exchange: they stand with the child, which imports nothing of epad.
+TOOL_DECLARATIONS = ("epa", "ollama", "services", "signature")
+"""The modules of `runners/tools/` that declare types, with no tool's code and no library of a tool."""
 SHARED_WITH_CHILDREN = frozenset(
     {
         "runners.cell.plan",
+        *(f"runners.tools.{name}" for name in TOOL_DECLARATIONS),
         *(f"runners.egress.{name}" for name in ("addresses", "channel", "messages", "refusal", "rules")),
     }
 )

@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from rooms import TOOL_DECLARATIONS
 
 from epad.gate.tool_risk import ToolRisk
 from epad.tools.catalogue import CatalogueError, load, parse
@@ -18,9 +19,6 @@ ONE: dict[str, Any] = {
     "name": "file_read", "category": "files", "description": "Read.", "risk": "R1+W1", "timeout": 5,
     "inputSchema": {"type": "object"}, "outputSchema": {"type": "object"}, "sha256": "0" * 64,
 }  # fmt: skip
-
-DECLARING = {"signature"}
-"""The modules of `runners/tools/` that declare types, and have no tool's code and no library of a tool."""
 
 
 def printed(*changes: dict[str, Any]) -> bytes:
@@ -46,7 +44,7 @@ def test_the_daemon_imports_no_tool() -> None:
 
     assert set(ast.literal_eval(done.stdout)) <= {
         "runners.tools",
-        *(f"runners.tools.{name}" for name in DECLARING),
+        *(f"runners.tools.{name}" for name in TOOL_DECLARATIONS),
     }
 
 

@@ -20,9 +20,12 @@ from runners.tools.signature import Args, Result, meta, object_schema
 EXPECTED = {
     "archive": "archive_list tar_create tar_extract zip_create zip_extract",
     "data": "csv_parse ini_parse json_format json_query toml_parse xml_parse yaml_parse",
+    "epa": "epa_budget epa_explain epa_report epa_status",
     "files": "file_append file_copy file_delete file_head file_list file_move file_read file_stat file_tail file_wc"
     " file_write",
     "git": "git_blame git_branch git_checkout git_commit git_diff git_log git_show git_stash git_status git_tag",
+    "monitor": "logs_tail service_status",
+    "ollama": "ollama_generate ollama_models",
     "search": "find_files find_references find_symbol glob grep_recursive search_replace",
     "text": "base64_convert hash_data regex_match regex_replace string_transform text_diff text_split token_estimate",
 }

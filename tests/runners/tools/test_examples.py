@@ -11,9 +11,13 @@ from tool_process import World
 
 from runners.tools import catalogue
 from runners.tools.catalogue import Tool
+from runners.tools.signature import is_by_daemon
 
 TOOLS = catalogue.load(catalogue.CATEGORIES)
-ROWS = [(tool, example) for tool in TOOLS.values() for example in tool.meta.examples]
+WORKED = [tool for tool in TOOLS.values() if not is_by_daemon(tool.call)]
+"""The others are called by their examples in tests/e2e/test_own_tools.py."""
+TAKING = [tool for tool in TOOLS.values() if tool.meta.input_schema["properties"]]
+ROWS = [(tool, example) for tool in WORKED for example in tool.meta.examples]
 
 
 @pytest.mark.parametrize(
@@ -26,7 +30,11 @@ def test_a_tool_works_as_its_example_says(world: World, tool: Tool, example: Map
     assert msgspec.to_builtins(checked) == result
 
 
-@pytest.mark.parametrize("tool", TOOLS.values(), ids=lambda tool: tool.meta.name)
+@pytest.mark.parametrize(
+    "tool",
+    [tool for tool in TOOLS.values() if tool.meta.input_schema["properties"]],
+    ids=lambda tool: tool.meta.name,
+)
 def test_a_wrong_argument_is_named(world: World, tool: Tool) -> None:
     """As an error that the model can read, with the names that there are."""
     said = world.worker.refusal(tool.meta.name, surely_not_an_argument=1)
