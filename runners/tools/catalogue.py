@@ -10,7 +10,17 @@ from typing import Any, Final
 
 from runners.tools.signature import ToolFunction, ToolMeta
 
-CATEGORIES: Final = tuple(["archive", "data", "epa", "files", "git", "monitor", "ollama", "search", "text"])
+CATEGORIES: Final = (
+    "archive",
+    "data",
+    "epa",
+    "files",
+    "git",
+    "monitor",
+    "ollama",
+    "search",
+    "text",
+)
 PROGRAMS: Final[dict[str, str]] = {"git": "git"}
 """The program that a category's tools run."""
 
