@@ -12,6 +12,7 @@ from runners.tools.signature import ToolFunction, ToolMeta
 
 CATEGORIES: Final = (
     "archive",
+    "crypto",
     "data",
     "epa",
     "files",
@@ -20,6 +21,7 @@ CATEGORIES: Final = (
     "ollama",
     "search",
     "text",
+    "thinking",
 )
 PROGRAMS: Final[dict[str, str]] = {"git": "git"}
 """The program that a category's tools run."""

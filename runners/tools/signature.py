@@ -47,6 +47,14 @@ class ToolError(Exception):
         return {"error": self.message, "hint": self.hint}
 
 
+def no_key(reference: str) -> bytes:
+    """Refuse a key: no vault hands keys to calls. Raises ToolError always."""
+    raise ToolError(
+        f"the key {reference!r} cannot be used: this epad has no vault that hands keys to tools",
+        "a person signs it; or send it through the way out with {{secret:NAME}}, which fills a secret into a request",
+    )
+
+
 @dataclass(frozen=True, slots=True)
 class CallContext:
     """Holds the surroundings of one call. Each effect is told at once, so that a killed call has told its effects."""
@@ -60,6 +68,8 @@ class CallContext:
     output_bytes: int = 64 << 10
     deadline: float = field(default_factory=lambda: time.monotonic() + 60)
     note_effect: Callable[[str, str | None, str | None], None] = lambda *_: None
+    key_of: Callable[[str], bytes] = no_key
+    """Returns the key that a reference names. Raises ToolError."""
 
 
 _BY_DAEMON: Final = "answered_by_daemon"

@@ -19,6 +19,7 @@ from runners.tools.signature import Args, Result, meta, object_schema
 
 EXPECTED = {
     "archive": "archive_list tar_create tar_extract zip_create zip_extract",
+    "crypto": "generate_secret hmac_sign password_hash uuid_generate",
     "data": "csv_parse ini_parse json_format json_query toml_parse xml_parse yaml_parse",
     "epa": "epa_budget epa_explain epa_report epa_status",
     "files": "file_append file_copy file_delete file_head file_list file_move file_read file_stat file_tail file_wc"
@@ -28,6 +29,7 @@ EXPECTED = {
     "ollama": "ollama_generate ollama_models",
     "search": "find_files find_references find_symbol glob grep_recursive search_replace",
     "text": "base64_convert hash_data regex_match regex_replace string_transform text_diff text_split token_estimate",
+    "thinking": "assumption_check decision_matrix pros_cons sequential_think",
 }
 LIST_BYTES = 48 << 10
 OF_TOOLS = 127
