@@ -84,6 +84,8 @@ CHAPTERS = (
             Typed('epactl phase --force NORMAL --reason "I have looked" --dry-run'),
             Typed('epactl phase --force NORMAL --reason "I have looked"'),
             Typed("epactl explain NORMAL"),
+            Typed("epactl tools"),
+            Typed("epactl trace chat"),
         ),
     ),
     Chapter(

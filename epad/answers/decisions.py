@@ -32,7 +32,9 @@ class PhaseAnswer(TypedDict):
     diagram: str
 
 
-Kind = Literal["event", "finding", "anomaly", "rule", "step", "result"]
+Kind = Literal[
+    "event", "finding", "anomaly", "rule", "step", "result", "session", "model", "gate", "tool", "effect"
+]
 
 
 class Link(TypedDict):

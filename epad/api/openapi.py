@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from epad.answers import confinement, decisions, orders, status
+from epad.answers import confinement, decisions, orders, status, tools
 from epad.operations import bodies
 from epad.operations.registry import Operation
 
@@ -21,7 +21,7 @@ _DOCUMENT = {"Document": {"type": "object", "additionalProperties": True}}
 
 TYPES: Json = {
     name: kind
-    for module in (status, decisions, orders, confinement, bodies)
+    for module in (status, decisions, orders, confinement, tools, bodies)
     for name, kind in vars(module).items()
     if getattr(kind, "__module__", "") == module.__name__
 }
@@ -91,5 +91,9 @@ QUERY = {
     },
     "lines": {"type": "integer", "minimum": 0, "maximum": 10_000, "default": 100},
     "after": {"type": "integer", "description": "Lines printed since this second of UTC; -1 means all."},
-    "subject": {"type": "string", "description": "A subsystem or a probe; without it, the last decision."},
+    "subject": {
+        "type": "string",
+        "description": "A subsystem, a probe or a turn (none: the last decision); of a trace, a session or subsystem.",
+    },
+    "page": {"type": "integer", "description": "The `after` of the page before; 0 is the first page."},
 }

@@ -97,6 +97,11 @@ async def _logs(call: Call) -> Answer:
     return await call.followers.stream(call.request, _after(lines, live))
 
 
+async def _trace(call: Call) -> Answer:
+    query = call.request.query
+    return await call.operations.trace(query.get("subject") or None, _whole(query, "page", 0, 0, _MAX_ID))
+
+
 async def _after(lines: list[str], live: AsyncGenerator[list[str], None]) -> Batches:
     yield _as_objects(lines)
     async with aclosing(live):
@@ -115,6 +120,7 @@ async def _order(call: Call) -> Answer:
 HANDLERS: Mapping[Operation, Handler] = {
     Operation.EVENTS_READ: _events,
     Operation.LOGS_READ: _logs,
+    Operation.TRACE_READ: _trace,
     Operation.API_READ: _openapi,
 }
 """Those of operations that need more than the daemon's method of their name."""

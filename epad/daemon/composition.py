@@ -34,7 +34,7 @@ from epad.daemon.live_changes import LiveChanges
 from epad.daemon.metrics import make_metrics
 from epad.daemon.parts import Control, Core, Foundation, Given, Probing, Supervision, Surfaces
 from epad.daemon.scheduled_jobs import Chores
-from epad.daemon.tools import make_tools
+from epad.daemon.tools import make_tool_looks, make_tools
 from epad.datastore.datastores import Datastores
 from epad.gateway.access import Access
 from epad.gateway.child_environment import Environments
@@ -398,6 +398,7 @@ def make_operations(
         lambda: core.responses.rescue.plan(control.decider),
         HostApprovals(foundation.way_out, stores.known_hosts),
         Learning(reloader, given.directories.work),
+        make_tool_looks(given, joints, foundation.tools),
     )
 
 

@@ -8,6 +8,7 @@ import structlog
 
 from epad.confinement.zygote import Zygote
 from epad.ledger.errors import LedgerError
+from epad.operations.tool_looks import ToolsInForce
 from epad.tools.call import ToolCalls
 from epad.tools.catalogue import CatalogueError, load
 from epad.tools.workers import Workers
@@ -20,6 +21,7 @@ class Tooling:
     calls: ToolCalls
     workers: Workers
     zygote: Zygote
+    in_force: ToolsInForce
 
     @property
     def pids(self) -> frozenset[int]:

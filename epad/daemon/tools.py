@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 
 import structlog
 
@@ -16,6 +17,7 @@ from epad.daemon.tooling import Tooling
 from epad.gate.tiers import Tier, tier_of
 from epad.gate.tool_profile import Profile
 from epad.gateway.access import Access
+from epad.operations.tool_looks import ToolLooks, ToolsInForce
 from epad.storage.event_log import EventLog
 from epad.supervisor.identity import ProcessTable
 from epad.tools.call import CallContext, ToolCalls
@@ -69,4 +71,16 @@ def make_tools(given: Given, joints: Joints, access: Access, events: EventLog) -
         log=log,
         own=make_own_tools(given, joints, given.stores.identities, rates, events),
     )
-    return Tooling(ToolCalls(context), workers, zygote)
+    calls = ToolCalls(context)
+
+    def callers() -> Mapping[str, tuple[Tier, Profile]]:
+        names = [name for name, spec in joints.config.subsystems.items() if spec.gateway]
+        return {name: (tier(name), profile(name)) for name in names}
+
+    return Tooling(calls, workers, zygote, ToolsInForce(lambda: calls.catalogue, callers))
+
+
+def make_tool_looks(given: Given, joints: Joints, tools: Tooling | None) -> ToolLooks:
+    """Make the answers to questions about tools; without tools, those about the past remain."""
+    in_force = None if tools is None else tools.in_force
+    return ToolLooks(given.stores.ledger, in_force, lambda: joints.config.subsystems)

@@ -26,6 +26,7 @@ from epad.epactl.commands import checkpoint as ctl_checkpoint
 from epad.epactl.commands import ledger as ctl_ledger
 from epad.epactl.commands import lifeboat as ctl_lifeboat
 from epad.epactl.commands import simulate as ctl_simulate
+from epad.epactl.commands import tools as ctl_tools
 from epad.epactl.commands import usage as ctl_usage
 from epad.epactl.parser import Commands, Formatter, Parser, add_name, add_order_options
 from epad.operations.registry import Operation
@@ -116,6 +117,7 @@ def make_parser() -> argparse.ArgumentParser:
         _add_budgets,
         _add_approvals,
         _add_usage,
+        ctl_tools.add_commands,
         _add_operations,
     ):
         add(commands)
@@ -183,7 +185,7 @@ def _add_reasons(commands: Commands) -> None:
         metavar="SUBJECT",
         type=arguments.name,
         nargs="?",
-        help="a subsystem, a datastore, a phase, an event's id, or an id as anomaly-3",
+        help="a subsystem, a datastore, a phase, an event's id, an id as anomaly-3, or a turn",
     )
     explain.add_argument(
         "-v", "--verbose", action="store_true", help="the evidence of each link too, as JSON"

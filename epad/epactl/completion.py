@@ -37,6 +37,7 @@ COMMAND = "command"
 KINDS = {
     ("", "name"): SUBSYSTEM,
     ("explain", "subject"): SUBJECT,
+    ("trace", "subject"): SUBSYSTEM,
     ("datastore accept", "name"): DATASTORE,
     ("budget show", "name"): SCOPE,
     ("budget set", "name"): SCOPE,

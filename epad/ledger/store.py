@@ -246,6 +246,10 @@ class Ledger:
         """Return the tools' turns without an end, oldest first: those in flight, and those whose end is unknown."""
         return await self._read(lambda connection: list(query.unclosed_tools(connection)))
 
+    async def read(self, work: Callable[[apsw.Connection], T]) -> T:
+        """Run a query of one of this room's modules beside the writer. Raises LedgerError."""
+        return await self._read(work)
+
     async def lost_turns(self) -> list[TurnOpened]:
         """Turns that an epoch before this one opened and none closed, oldest first."""
         return await self._read(lambda connection: self._past.lost_turns(connection, self.epoch))

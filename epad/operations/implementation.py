@@ -6,16 +6,16 @@ import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from epad import EpadError
 from epad.answers.confinement import Approvals, PolicyChanges
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
 from epad.answers.orders import Budgets, Result
 from epad.answers.status import Status
+from epad.answers.tools import ToolList, Trace
 from epad.configuration.load import ConfigError
-from epad.confinement.changes import PolicyChange, WideningRefusedError
+from epad.confinement.changes import WideningRefusedError
 from epad.control_loop.decider import Decider
 from epad.control_loop.history import History, is_id
 from epad.control_loop.loop import Controller
@@ -29,7 +29,7 @@ from epad.operations.bodies import OrderBody
 from epad.operations.budget_changes import BudgetChangeError, UnknownScopeError
 from epad.operations.budgets import BudgetOrders
 from epad.operations.host_approvals import HostApprovals
-from epad.operations.learning import LearningError
+from epad.operations.learning import LearningError, Recordings
 from epad.operations.protocol import (
     ConflictError,
     Peer,
@@ -39,8 +39,9 @@ from epad.operations.protocol import (
     UnknownSubsystemError,
 )
 from epad.operations.registry import Operation
-from epad.operations.reload import ChangeRefusedError
+from epad.operations.reload import ChangeRefusedError, Reloads
 from epad.operations.status import DaemonStatus
+from epad.operations.tool_looks import ToolLooks, is_turn
 from epad.response.preservation import NewestCheckpoint
 from epad.storage.event_log import EventKind, EventLog
 from epad.supervisor.child_logs import ChildLog
@@ -58,30 +59,6 @@ ANSWER_SECONDS = 30.0
 NOTHING_TO_DO = "nothing to do: it was so already"
 RELEASABLE = frozenset({Cause.FOUND, Cause.PERSON, Cause.PARKED})
 """What a release ends."""
-
-
-class Reloads(Protocol):
-    """Reads the configuration again; implemented by `epad.operations.reload.Reloader`."""
-
-    async def reload(self, why: str = "") -> list[str]:
-        """Apply it, and return a sentence for each thing done. Raises ConfigError, ChangeRefusedError."""
-        ...
-
-    async def policy_changes(self) -> tuple[PolicyChange, ...]:
-        """Return the changes of policies that it would make. Raises ConfigError."""
-        ...
-
-
-class Recordings(Protocol):
-    """Records subsystems; implemented by `epad.operations.learning.Learning`."""
-
-    async def begin(self, name: str, seconds: float, why: str) -> Path:
-        """Begin a recording, and return its path. Raises LearningError and a reload's errors."""
-        ...
-
-    async def end(self, name: str) -> None:
-        """End one. Raises LearningError."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +82,7 @@ class DaemonOperations:
     plan_recovery: Callable[[], Awaitable[Recovery]]
     host_approvals: HostApprovals
     learning: Recordings
+    tool_looks: ToolLooks
 
     def status(self) -> Status:
         return self.daemon_status.render()
@@ -127,6 +105,8 @@ class DaemonOperations:
         return self.event_log.subscribe()
 
     async def explain(self, subject: str | None) -> Explanation:
+        if subject is not None and is_turn(subject):
+            return await self.tool_looks.explain(subject)
         known = [*self._names(), *self.datastores.names, *Phase, HOST]
         if subject is not None and subject not in known and not is_id(subject):
             raise UnknownSubsystemError(subject, known)
@@ -135,6 +115,12 @@ class DaemonOperations:
             raise UnknownIdError(subject)
         summary = [one.as_json() for one in self._report.about(subject)]
         return {"subject": subject or "the last incident", "summary": summary, "chain": chain}
+
+    def tools(self) -> ToolList:
+        return self.tool_looks.show()
+
+    async def trace(self, subject: str | None, after: int) -> Trace:
+        return await self.tool_looks.trace(subject, after)
 
     async def recovery(self) -> Recovery:
         return await self.plan_recovery()

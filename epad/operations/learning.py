@@ -12,7 +12,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 import structlog
 from msgspec import structs
@@ -29,6 +29,18 @@ RECORDING: Final = ".epad-recording"
 
 class LearningError(EpadError):
     """A subsystem cannot be recorded; the message says why, and names the fix."""
+
+
+class Recordings(Protocol):
+    """Records subsystems; `Learning` does."""
+
+    async def begin(self, name: str, seconds: float, why: str) -> Path:
+        """Begin a recording, and return its path. Raises LearningError and a reload's errors."""
+        ...
+
+    async def end(self, name: str) -> None:
+        """End one. Raises LearningError."""
+        ...
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from epad.answers.confinement import Approvals, PolicyChanges
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
 from epad.answers.orders import Budgets, Result
 from epad.answers.status import Status
+from epad.answers.tools import ToolList, Trace
 from epad.gate.permissions import Tier
 from epad.operations.bodies import OrderBody
 from epad.operations.registry import Operation
@@ -111,7 +112,7 @@ class Operations(Protocol):
         ...
 
     async def explain(self, subject: str | None) -> Explanation:
-        """Return the chain finding, anomaly, rule, step, result.
+        """Return the chain finding, anomaly, rule, step, result; of a turn, that from its session to its effects.
 
         Raises UnknownSubsystemError, UnknownIdError.
         """
@@ -138,6 +139,17 @@ class Operations(Protocol):
 
     def approvals(self) -> Approvals:
         """Return which hosts were asked for, and the answers."""
+        ...
+
+    def tools(self) -> ToolList:
+        """Return the tools, and who may call each."""
+        ...
+
+    async def trace(self, subject: str | None, after: int) -> Trace:
+        """Return a page of the turns of a session, or of the newest of a subsystem, or (None) of all.
+
+        Raises UnknownSubsystemError.
+        """
         ...
 
     def budgets(self) -> Budgets:

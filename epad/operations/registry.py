@@ -120,6 +120,18 @@ class Operation(StrEnum):
         "Show which hosts subsystems have asked for, and the answers.",
         "Approvals",
     )
+    TOOLS_READ = _read(
+        "tools_read", "/v1/tools", "tools", "Show the tools, their risk, and who may call them.", "ToolList"
+    )
+    TRACE_READ = _read(
+        "trace_read",
+        "/v1/trace",
+        "trace",
+        "Show a session's turns: models, tools, the gate's decisions, the effects.",
+        "Trace",
+        "subject",
+        "page",
+    )
     API_READ = _read(
         "api_read", "/v1/openapi.json", "", "Describe this API as an OpenAPI document.", "Document"
     )

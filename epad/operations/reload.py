@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import Protocol
 
 import structlog
 from msgspec import structs
@@ -151,6 +152,18 @@ def _differing(one: SubsystemConfig, other: SubsystemConfig) -> frozenset[str]:
 
 def _union(one: tuple[str, ...], other: tuple[str, ...]) -> tuple[str, ...]:
     return tuple(dict.fromkeys((*one, *other)))
+
+
+class Reloads(Protocol):
+    """Reads the configuration again; `Reloader` does."""
+
+    async def reload(self, why: str = "") -> list[str]:
+        """Apply it, and return a sentence for each thing done. Raises ConfigError, ChangeRefusedError."""
+        ...
+
+    async def policy_changes(self) -> tuple[PolicyChange, ...]:
+        """Return the changes of policies that it would make. Raises ConfigError."""
+        ...
 
 
 class Reloader:

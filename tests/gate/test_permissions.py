@@ -40,6 +40,8 @@ PERMITTED = {
     (Tier.OPERATOR, Operation.REVOKE_KEY),
     (Tier.OPERATOR, Operation.CONFINE_DIFF_READ),
     (Tier.OPERATOR, Operation.APPROVALS_READ),
+    (Tier.OPERATOR, Operation.TOOLS_READ),
+    (Tier.OPERATOR, Operation.TRACE_READ),
     (Tier.OPERATOR, Operation.APPROVE),
     (Tier.OPERATOR, Operation.DENY),
     (Tier.OPERATOR, Operation.REVOKE_HOST),
@@ -53,6 +55,8 @@ PERMITTED = {
     (Tier.OBSERVER, Operation.API_READ),
     (Tier.OBSERVER, Operation.CONFINE_DIFF_READ),
     (Tier.OBSERVER, Operation.APPROVALS_READ),
+    (Tier.OBSERVER, Operation.TOOLS_READ),
+    (Tier.OBSERVER, Operation.TRACE_READ),
     (Tier.SUBSYSTEM, Operation.MODEL_CALL),
 }
 

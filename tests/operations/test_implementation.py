@@ -38,6 +38,7 @@ from epad.operations.protocol import (
 )
 from epad.operations.registry import Operation as Permitted
 from epad.operations.status import DaemonStatus
+from epad.operations.tool_looks import ToolLooks
 from epad.supervisor.log_keeper import LogKeeper
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from statemachine.finding import HOST, OPERATOR, Finding
@@ -83,6 +84,7 @@ class Bench:
             lambda: asyncio.sleep(0, cast("Recovery", {})),
             cast("HostApprovals", self),
             self,
+            cast("ToolLooks", self),
         )
 
     names = ("memory",)

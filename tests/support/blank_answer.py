@@ -7,7 +7,17 @@ from __future__ import annotations
 
 import types
 from collections.abc import Mapping, Sequence
-from typing import Any, NotRequired, TypeVar, Union, get_args, get_origin, get_type_hints, is_typeddict
+from typing import (
+    Any,
+    Literal,
+    NotRequired,
+    TypeVar,
+    Union,
+    get_args,
+    get_origin,
+    get_type_hints,
+    is_typeddict,
+)
 
 import msgspec
 
@@ -29,4 +39,4 @@ def _plain(hint: Any) -> Any:
     origin = get_origin(hint) or hint
     if origin in {Union, types.UnionType}:
         return None if types.NoneType in get_args(hint) else _plain(get_args(hint)[0])
-    return _PLAIN[origin]
+    return get_args(hint)[0] if origin is Literal else _PLAIN[origin]

@@ -14,6 +14,7 @@ from epad.answers.confinement import Approvals, HostQuestion, PolicyChanges, Sta
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
 from epad.answers.orders import Budgets, Limit, Result
 from epad.answers.status import Anomaly, Gpu, Host, ServedUpstream, Status, Subsystem
+from epad.answers.tools import ToolList, Trace
 from epad.gate.permissions import Tier
 from epad.operations.bodies import BudgetOrder, OrderBody, PhaseOrder
 from epad.operations.protocol import (
@@ -223,6 +224,8 @@ class FakeOperations:
         self.logs_asked: list[tuple[str, int, float | None]] = []
         self.subscribed = asyncio.Event()
         self.host_approvals: Approvals = {"questions": [], "standing": [], "always": {}}
+        self.tool_list: ToolList = {"enabled": False, "tiers": {}, "tools": []}
+        self.traces: dict[str, dict[int, Trace]] = {}
         self.policy_changes: PolicyChanges = {"needs_reason": False, "changes": []}
 
     def happen(self, kind: str, subsystem_name: str = "", **fields: Any) -> None:
@@ -240,6 +243,16 @@ class FakeOperations:
                 self.listeners.discard(queue)
             else:
                 queue.put_nowait(event)
+
+    def tools(self) -> ToolList:
+        return self.tool_list
+
+    async def trace(self, subject: str | None, after: int) -> Trace:
+        if subject is None or subject not in self.traces:
+            if subject is not None:
+                self._check(subject)
+            return {"session": None, "sessions": [], "turns": [], "after": 0}
+        return self.traces[subject][after]
 
     def approvals(self) -> Approvals:
         return self.host_approvals

@@ -121,6 +121,8 @@ DEEDS = {
     Operation.BUDGETS_READ: Deed(("budget",)),
     Operation.CONFINE_DIFF_READ: Deed(("confine", "diff")),
     Operation.APPROVALS_READ: Deed(("approvals",)),
+    Operation.TOOLS_READ: Deed(("tools",)),
+    Operation.TRACE_READ: Deed(("trace", "target")),
     Operation.APPROVE: Deed(order("approve", "1")),
     Operation.DENY: Deed(order("deny", "1")),
     Operation.REVOKE_HOST: Deed(order("approvals", "revoke", "a.example")),
