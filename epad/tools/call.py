@@ -42,7 +42,7 @@ from epad.ledger.record import ToolOpened, ToolOutcome
 from epad.tools import answers, own
 from epad.tools.answers import End
 from epad.tools.catalogue import Catalogue
-from epad.tools.protocol import Caller, Definition, ToolAnswer
+from epad.tools.protocol import NO_REPLIES, Caller, Definition, Replies, ToolAnswer
 from epad.tools.rates import CallRates
 from epad.tools.running import Running
 from epad.tools.sessions import Session, Sessions
@@ -147,9 +147,17 @@ class ToolCalls:
         return [opened for opened in await self._context.ledger.unclosed_tools() if opened.epoch == before]
 
     async def call(
-        self, caller: Caller, name: str, arguments: Mapping[str, object], *, key: str | None, parent: str = ""
+        self,
+        caller: Caller,
+        name: str,
+        arguments: Mapping[str, object],
+        *,
+        key: str | None,
+        parent: str = "",
+        replies: Replies = NO_REPLIES,
     ) -> ToolAnswer:
         """Call a tool through the gate, and record it; a cancelled call ends its worker's process."""
+        del replies  # nothing is asked of clients
         definition = self._catalogue.definitions.get(name)
         if definition is None:
             return _refused("", f"there is no tool {name!r}", "see the list of tools", "unknown_tool")

@@ -36,6 +36,28 @@ class Definition(Struct, frozen=True):
     """Hex digest of the definition, which each record of a call carries."""
 
 
+class Question(Struct, frozen=True):
+    """Asks something of the client before a call can go on: a method of MCP (`elicitation/create`), its parameters."""
+
+    method: str
+    params: Mapping[str, object] = {}
+
+
+class Replies(Struct, frozen=True):
+    """Holds what a client says to the questions of an earlier answer, whose call it repeats."""
+
+    by_name: Mapping[str, Mapping[str, object]] = {}
+    state: str = ""
+    """The `state` of that answer, as the client gives it back; it may have been changed on the way."""
+    may_ask: frozenset[str] = frozenset()
+    """The client's capabilities that questions need: `elicitation`, `sampling`, `roots`."""
+
+
+NO_REPLIES = Replies()
+BAD_REPLY = "bad_reply"
+"""The code of an answer to replies, or to a state, that cannot be those of this call."""
+
+
 class ToolAnswer(Struct, frozen=True):
     """Holds the result of one call: a refusal and a failure are answers too, with `is_error`."""
 
@@ -46,6 +68,11 @@ class ToolAnswer(Struct, frozen=True):
     """The tool's result, or `{"error": ..., "hint": ...}`."""
     reason_code: str = ""
     """Empty for a result; else the code of the refusal or of the failure, as in `epad/gateway/refusal.py`."""
+    blocks: tuple[Mapping[str, object], ...] = ()
+    """MCP's blocks of content (an image, a link to a resource) that stand in place of the text made of `content`."""
+    questions: Mapping[str, Question] = {}
+    """Questions by name, in place of a result; the client repeats the call with its replies and the `state`."""
+    state: str = ""
 
 
 class Tools(Protocol):
@@ -60,7 +87,14 @@ class Tools(Protocol):
         ...
 
     async def call(
-        self, caller: Caller, name: str, arguments: Mapping[str, object], *, key: str | None, parent: str = ""
+        self,
+        caller: Caller,
+        name: str,
+        arguments: Mapping[str, object],
+        *,
+        key: str | None,
+        parent: str = "",
+        replies: Replies = NO_REPLIES,
     ) -> ToolAnswer:
         """Call a tool through the gate, and record it; a cancelled call ends its worker's fork.
 

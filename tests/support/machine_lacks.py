@@ -18,6 +18,7 @@ import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
+import mcp_programs
 from learned_agents import can_record
 
 from epad.supervisor.cgroup import NoCgroupError, delegated
@@ -162,6 +163,7 @@ THINGS: Mapping[str, Callable[[], bool]] = {
     "a systemd-analyze with --offline": lambda: _systemd_version() < 250,
     "a Python that others can start": _readable_python,
     "strace": lambda: not can_record(),
+    "the MCP programs of npm": lambda: not mcp_programs.NODE.exists(),
     "sense": lambda: True,
 }
 """Beside what is tried: `sense`, which a combination of parameters lacks everywhere."""

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from epad.tools.protocol import Caller, Definition, ToolAnswer
+from epad.tools.protocol import NO_REPLIES, Caller, Definition, Replies, ToolAnswer
 
 NOTHING: dict[str, object] = {"type": "object", "properties": {}, "additionalProperties": False}
 TEXT: dict[str, object] = {
@@ -45,6 +45,7 @@ class MemoryTools:
         )
         self.known = sorted((*own, *extra), key=lambda each: each.name)
         self.calls: list[tuple[str, str, dict[str, Any], str | None, str]] = []
+        self.replies: list[Replies] = []
         self.hanging = asyncio.Event()
         self.let_go = asyncio.Event()
         self.cancelled = asyncio.Event()
@@ -57,8 +58,16 @@ class MemoryTools:
         return self.known
 
     async def call(
-        self, caller: Caller, name: str, arguments: Mapping[str, object], *, key: str | None, parent: str = ""
+        self,
+        caller: Caller,
+        name: str,
+        arguments: Mapping[str, object],
+        *,
+        key: str | None,
+        parent: str = "",
+        replies: Replies = NO_REPLIES,
     ) -> ToolAnswer:
+        self.replies.append(replies)
         self.calls.append((caller.subsystem, name, dict(arguments), key, parent))
         turn = f"turn-{len(self.calls)}"
         if all(name != each.name for each in self.known):

@@ -246,7 +246,7 @@ class ClientConnection(asyncio.BufferedProtocol):
     def on_header(self, name: bytes, value: bytes) -> None:
         incoming = self._incoming
         if incoming is not None and not incoming.begun:  # else it is a trailer, which nobody waits for
-            self._fields.append((name, value))
+            self._fields.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         status = self._parser.get_status_code()

@@ -64,7 +64,7 @@ class RequestReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._coming is None:  # else it is a trailer, which nobody waits for
-            self._fields.append((name, value))
+            self._fields.append((name, value.rstrip(b" \t")))
 
     def on_headers_complete(self) -> None:
         if self._coming is not None or self._is_deaf:

@@ -16,6 +16,8 @@ from epad.tools.wire.mcp import Mcp, refusal_of_head
 from epad.tools.wire.messages import REFUSED, ProtocolError, failure
 from epad.tools.wire.methods import Methods
 from epad.tools.wire.plain import Plain
+from epad.tools.wire.prompts import Prompts
+from epad.tools.wire.resources import Resources
 from epad.tools.wire.slow_answer import Pauses
 
 MCP = "/mcp"
@@ -38,8 +40,12 @@ class ToolDoor:
         log: FilteringBoundLogger,
         search_above: int = SEARCH_ABOVE,
         pauses: Pauses | None = None,
+        *,
+        resources: Resources | None = None,
+        prompts: Prompts | None = None,
     ) -> None:
-        self._mcp = Mcp(tools, Methods(tools, Listing(tools, search_above)), log, pauses or Pauses())
+        methods = Methods(tools, Listing(tools, search_above), resources, prompts)
+        self._mcp = Mcp(tools, methods, log, pauses or Pauses())
         self._plain = Plain(tools)
 
     def serves(self, path: str) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import secrets
 from collections.abc import Mapping
 
+from epad.tools.wire.asked import Result
 from epad.tools.wire.messages import (
     INVALID_PARAMS,
     LATEST_LEGACY,
@@ -14,12 +15,15 @@ from epad.tools.wire.messages import (
     Message,
     ProtocolError,
 )
-from epad.tools.wire.methods import CAPABILITIES, INSTRUCTIONS, SERVER, Result
+from epad.tools.wire.methods import CAPABILITIES, INSTRUCTIONS, SERVER
+from epad.tools.wire.questions import ASKED, capabilities_of
 
 SESSION_HEADER = "Mcp-Session-Id"
 INITIALIZE = "initialize"
 PING = "ping"
 CANCELLED = "notifications/cancelled"
+ONLY = frozenset({"resources/subscribe", "resources/unsubscribe"})
+"""Methods of the common table that this era alone has."""
 _SESSION_BYTES = 16
 _MOST_SESSION_CHARACTERS = 128
 
@@ -41,9 +45,20 @@ def initialize(message: Message) -> Result:
     }
 
 
-def new_session() -> str:
-    """Return a session id. It opens nothing: who asks is known by the key and the door alone."""
-    return secrets.token_hex(_SESSION_BYTES)
+def new_session(message: Message) -> str:
+    """Return a session id. It opens nothing: who asks is known by the key and the door alone.
+
+    It says what its client can be asked, so that a restart of the daemon forgets nothing.
+    """
+    params: Mapping[str, object] = message.params if isinstance(message.params, dict) else {}
+    letters = "".join(sorted(name[0] for name in capabilities_of(params.get("capabilities"))))
+    return secrets.token_hex(_SESSION_BYTES) + (f"-{letters}" if letters else "")
+
+
+def may_ask(session: str) -> frozenset[str]:
+    """Return what the client of a session can be asked."""
+    letters = session.partition("-")[2]
+    return frozenset(name for name in ASKED if name[0] in letters)
 
 
 class Running:

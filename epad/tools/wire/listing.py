@@ -63,6 +63,8 @@ class Listed:
         entries = [*map(entry, shown), *((_CALL_TOOL, _SEARCH_TOOL) if self.searched else ())]
         entries.sort(key=lambda each: str(each["name"]))
         self.tools = Raw(encode(entries))
+        self.mirrored = {each.name: names for each in definitions if (names := _mirrored(each))}
+        """The arguments of each tool that clients repeat in headers, with the headers' names."""
         self._ranking: Ranking | None = None
 
     def search(self, query: str, limit: int) -> list[dict[str, object]]:
@@ -143,6 +145,14 @@ def host_hints(risk: str) -> dict[str, object]:
         "openWorldHint": risk in {"N1", "N2", "X1", "X2", "V1"},
         **({"readOnlyHint": True} if risk == "N1" else {}),
     }
+
+
+def _mirrored(definition: Definition) -> dict[str, str]:
+    """Return the arguments that `x-mcp-header` has clients repeat in a header, for proxies to see."""
+    properties = definition.input_schema.get("properties")
+    given = properties if isinstance(properties, dict) else {}
+    names = {name: one.get("x-mcp-header") for name, one in given.items() if isinstance(one, dict)}
+    return {name: header for name, header in names.items() if isinstance(header, str)}
 
 
 def _wrong(what: str) -> ToolAnswer:

@@ -3,21 +3,26 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable
 
 from msgspec import UNSET
+from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
 
 from epad.gateway import headers
 from epad.gateway.errors import RequestError
 from epad.gateway.http.message import Field, Fields, Response, json_response
 from epad.gateway.http.request import Request
-from epad.tools.protocol import Tools
+from epad.tools.protocol import Replies, Tools
 from epad.tools.wire import legacy, modern
+from epad.tools.wire.asked import Asked, Result
 from epad.tools.wire.messages import (
+    CAPABILITIES_META,
     INTERNAL_ERROR,
     INVALID_PARAMS,
     INVALID_REQUEST,
     LEGACY,
+    METHOD_NOT_FOUND,
     PARSE_ERROR,
     RESOURCE_NOT_FOUND,
     VERSION_META,
@@ -28,8 +33,9 @@ from epad.tools.wire.messages import (
     read,
     result,
 )
-from epad.tools.wire.methods import Asked, Methods, Result
-from epad.tools.wire.slow_answer import Pauses, stream
+from epad.tools.wire.methods import Methods
+from epad.tools.wire.questions import Asking, capabilities_of, read_replies
+from epad.tools.wire.slow_answer import Outbox, Pauses, stream, until_heard
 
 # `epad mcp` passes messages from stdio on as they are, so it repeats nothing of them in headers.
 RELAY_HEADER = "Epad-Relay"
@@ -47,6 +53,7 @@ class Mcp:
         self._methods = methods
         self._log = log
         self._running = legacy.Running()
+        self._asking = Asking()
 
     def end_session(self, request: Request, subsystem: str) -> Response:
         """Answer a client that is done: its calls in flight are cancelled."""
@@ -70,7 +77,9 @@ class Mcp:
         if message.method is UNSET:
             if is_modern or message.id is UNSET:
                 raise ProtocolError(INVALID_REQUEST, "a message has a method")
-            return _ACCEPTED  # an answer: nothing is asked of clients here
+            session = request.fields.get(legacy.SESSION_HEADER) or ""
+            self._asking.replied(subsystem, session, message)
+            return _ACCEPTED
         version = request.fields.get(modern.VERSION_HEADER)
         if is_modern and version is not None:
             modern.check_version(version)
@@ -84,19 +93,21 @@ class Mcp:
     ) -> Response | None:
         """Answer a request. Raises ProtocolError, with its id."""
         try:
+            relayed = _is_relayed(request.fields)
             if is_modern:
-                relayed = _is_relayed(request.fields)
                 modern.check(message, None if relayed else request.fields)
             fields: list[Field] = []
             own = self._own_method(message, is_modern=is_modern)
             if own is not None:
                 if message.method == legacy.INITIALIZE:
-                    fields = [(legacy.SESSION_HEADER.encode(), legacy.new_session().encode())]
+                    fields = [(legacy.SESSION_HEADER.encode(), legacy.new_session(message).encode())]
                 return json_response(200, result(message_id, own), fields)
-            asked = self._asked(message, request, subsystem)
+            asked = self._asked(message, request, subsystem, is_modern=is_modern)
             if message.method != "tools/call":
                 value = _finished(asked, await self._methods.answer(asked), is_modern=is_modern)
                 return json_response(200, result(message_id, value))
+            if is_modern and not relayed and (mirrored := self._methods.mirrored(asked)):
+                modern.check_arguments(mirrored, asked.params.get("arguments"), request.fields)
         except ProtocolError as error:
             error.id = message_id
             if is_modern and error.code == RESOURCE_NOT_FOUND:
@@ -108,26 +119,37 @@ class Mcp:
         """Answer the methods that one era has alone; None for the others. Raises ProtocolError."""
         method = message.method
         if is_modern:
+            if method in legacy.ONLY:
+                raise ProtocolError(METHOD_NOT_FOUND, f"no method {method}")
             return modern.complete(modern.DISCOVER, modern.discover()) if method == modern.DISCOVER else None
         if method == legacy.INITIALIZE:
             return legacy.initialize(message)
         return {} if method == legacy.PING else None
 
-    def _asked(self, message: Message, request: Request, subsystem: str) -> Asked:
+    def _asked(self, message: Message, request: Request, subsystem: str, *, is_modern: bool) -> Asked:
         try:
             key = headers.idempotency_key(request.fields)
         except RequestError as error:
             raise ProtocolError(INVALID_PARAMS, str(error)) from error
         params = message.params if isinstance(message.params, dict) else {}
-        return Asked(str(message.method), params, message.meta, self._tools.caller(subsystem), key)
+        if is_modern:
+            replies = read_replies(params, capabilities_of(message.meta.get(CAPABILITIES_META)))
+        else:
+            replies = Replies(may_ask=_may_ask(message, request.fields))
+        return Asked(str(message.method), params, message.meta, self._tools.caller(subsystem), key, replies)
 
     async def _call(
         self, asked: Asked, message_id: Id, request: Request, *, is_modern: bool
     ) -> Response | None:
         """Call a tool; a client that hangs up, or says so, cancels the call."""
         began = asyncio.get_running_loop().time()
-        task: asyncio.Task[Result] = asyncio.create_task(self._methods.answer(asked), name="tool call")
         session = request.fields.get(legacy.SESSION_HEADER) or ""
+        outbox = Outbox()
+        if not is_modern and asked.replies.may_ask:
+            answering = self._settle(asked, session, outbox)
+        else:
+            answering = self._methods.answer(asked)
+        task: asyncio.Task[Result] = asyncio.create_task(answering, name="tool call")
         self._running.add(asked.caller.subsystem, session, message_id, task)
 
         def told() -> bytes:
@@ -136,9 +158,9 @@ class Mcp:
         try:
             patience = self._pauses.for_client(asked.meta.get("progressToken"))
             takes_events = _EVENTS in (request.fields.get("accept") or "")
-            await asyncio.wait({task}, timeout=patience.seconds if takes_events else None)
+            await until_heard(task, outbox, patience.seconds if takes_events else None)
             if not task.done():
-                await stream(request.connection, task, patience, began, told)
+                await stream(request.connection, task, outbox, patience, began, told)
                 return None
         finally:
             if not task.done():
@@ -151,6 +173,15 @@ class Mcp:
             error.id = message_id
             return _failed(error, is_modern=is_modern)
         return json_response(200, told())
+
+    async def _settle(self, asked: Asked, session: str, outbox: Outbox) -> Result:
+        """Answer a request, and put its questions to the client on the stream of the request."""
+        subsystem = asked.caller.subsystem
+
+        def answer(replies: Replies) -> Awaitable[Result]:
+            return self._methods.answer(replace(asked, replies=replies))
+
+        return await self._asking.settle(answer, asked.replies, (subsystem, session), outbox.put)
 
     def _told(self, asked: Asked, message_id: Id, task: asyncio.Task[Result], *, is_modern: bool) -> bytes:
         """Return the answer of a call that has ended; empty if it was cancelled."""
@@ -189,6 +220,13 @@ def refusal_of_head(fields: Fields) -> Response | None:
         said = f"Content-Type: application/json is taken here, not {kind[:80]!r}"
         return json_response(415, failure(ProtocolError(INVALID_REQUEST, said)))
     return None
+
+
+def _may_ask(message: Message, fields: Fields) -> frozenset[str]:
+    """Return what a client of the era of sessions can be asked during a request: nothing without its stream."""
+    if message.method != "tools/call" or _EVENTS not in (fields.get("accept") or ""):
+        return frozenset()
+    return legacy.may_ask(fields.get(legacy.SESSION_HEADER) or "")
 
 
 def _is_relayed(fields: Fields) -> bool:

@@ -24,6 +24,7 @@ REFUSED = -32000
 RESOURCE_NOT_FOUND = -32002
 """The code for an unknown resource until 2025-11-25; from 2026-07-28 on that is INVALID_PARAMS."""
 HEADER_MISMATCH = -32020
+MISSING_CAPABILITY = -32021
 UNSUPPORTED_VERSION = -32022
 
 META = "_meta"
@@ -46,6 +47,7 @@ class Message(Struct, frozen=True):
     id: Id | UnsetType = UNSET
     method: str | UnsetType = UNSET
     params: Params | UnsetType = UNSET
+    result: Any = UNSET
 
     @property
     def meta(self) -> Mapping[str, Any]:

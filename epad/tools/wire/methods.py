@@ -9,10 +9,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
-from msgspec import Struct
 
 from epad import __version__
-from epad.tools.protocol import Caller, ToolAnswer, Tools
+from epad.tools.protocol import BAD_REPLY, ToolAnswer, Tools
+from epad.tools.wire.asked import Asked, Result
 from epad.tools.wire.listing import Listing
 from epad.tools.wire.messages import (
     INVALID_PARAMS,
@@ -20,18 +20,20 @@ from epad.tools.wire.messages import (
     META,
     METHOD_NOT_FOUND,
     PARENT_META,
-    RESOURCE_NOT_FOUND,
     TURN_META,
-    Params,
     ProtocolError,
 )
+from epad.tools.wire.prompts import NoPrompts, PromptMethods, Prompts
+from epad.tools.wire.questions import asking
+from epad.tools.wire.resources import NoResources, ResourceMethods, Resources
 
 SERVER: Mapping[str, str] = {"name": "epad", "title": "epad tools", "version": __version__}
-# Resources and prompts are declared although their lists are empty: many clients ask for them in any case.
+# Resources and prompts are declared although their lists may be empty: many clients ask for them in any case.
 CAPABILITIES: Mapping[str, object] = {
     "tools": {"listChanged": False},
     "resources": {"listChanged": False, "subscribe": False},
     "prompts": {"listChanged": False},
+    "completions": {},
 }
 INSTRUCTIONS = (
     "Each call is gated, recorded and limited by epad. A refusal is an error with a hint: do what the hint says, "
@@ -42,34 +44,24 @@ UNKNOWN_TOOL = "unknown_tool"
 _MOST_CHARACTERS = 255
 _PARENT_CHARACTERS = 64
 
-Result = dict[str, object]
-
-
-class Asked(Struct, frozen=True):
-    """Holds one request of a client, of either era."""
-
-    method: str
-    params: Params
-    meta: Mapping[str, Any]
-    caller: Caller
-    key: str | None = None
-    """The idempotency key of the request's header."""
-
 
 class Methods:
     """Answers requests by their method."""
 
-    def __init__(self, tools: Tools, listing: Listing) -> None:
+    def __init__(
+        self,
+        tools: Tools,
+        listing: Listing,
+        resources: Resources | None = None,
+        prompts: Prompts | None = None,
+    ) -> None:
         self._tools = tools
         self._listing = listing
         self._table: Mapping[str, Callable[[Asked], Awaitable[Result]]] = {
             "tools/list": self._list,
             "tools/call": self._call,
-            "resources/list": _nothing("resources"),
-            "resources/templates/list": _nothing("resourceTemplates"),
-            "resources/read": _no_resource,
-            "prompts/list": _nothing("prompts"),
-            "prompts/get": _no_prompt,
+            **ResourceMethods(resources or NoResources()).table(),
+            **PromptMethods(prompts or NoPrompts()).table(),
         }
 
     async def answer(self, asked: Asked) -> Result:
@@ -78,6 +70,11 @@ class Methods:
         if method is None:
             raise ProtocolError(METHOD_NOT_FOUND, f"no method {asked.method[:80]!r}")
         return await method(asked)
+
+    def mirrored(self, asked: Asked) -> Mapping[str, str]:
+        """Return the arguments of a called tool that are repeated in headers, with the headers' names."""
+        every = self._listing.of(asked.caller).mirrored
+        return every.get(str(asked.params.get("name")), {}) if every else {}
 
     async def call(self, asked: Asked, name: str, arguments: Mapping[str, Any]) -> ToolAnswer:
         """Call a tool, or answer a tool of search mode. Raises ProtocolError for a key that cannot be one."""
@@ -93,7 +90,9 @@ class Methods:
             asked.key or _mark(asked.meta, KEY_META, _MOST_CHARACTERS),
             _mark(asked.meta, PARENT_META, _PARENT_CHARACTERS),
         )
-        return await self._tools.call(caller, name, arguments, key=key, parent=parent or "")
+        return await self._tools.call(
+            caller, name, arguments, key=key, parent=parent or "", replies=asked.replies
+        )
 
     async def _list(self, asked: Asked) -> Result:
         cursor = asked.params.get("cursor")
@@ -110,13 +109,18 @@ class Methods:
         answer = await self.call(asked, name, arguments or {})
         if answer.is_error and answer.reason_code == UNKNOWN_TOOL:
             raise ProtocolError(INVALID_PARAMS, f"unknown tool: {name[:80]}")
+        if answer.is_error and answer.reason_code == BAD_REPLY:
+            raise ProtocolError(INVALID_PARAMS, str(answer.content.get("error", "")))
+        if answer.questions:
+            return asking(answer.questions, answer.state, asked.replies)
         return call_result(answer)
 
 
 def call_result(answer: ToolAnswer) -> Result:
     """Return an answer as MCP has it: as text for models, and as a value for programs if it is no error."""
     text = msgspec.json.encode(answer.content).decode()
-    result: Result = {"content": [{"type": "text", "text": text}], "isError": answer.is_error}
+    blocks = answer.blocks or ({"type": "text", "text": text},)
+    result: Result = {"content": blocks, "isError": answer.is_error}
     if not answer.is_error:
         result["structuredContent"] = answer.content
     if answer.turn:
@@ -132,24 +136,3 @@ def _mark(meta: Mapping[str, Any], name: str, most: int) -> str | None:
     if not isinstance(mark, str) or not (0 < len(mark) <= most and mark.isascii() and mark.isprintable()):
         raise ProtocolError(INVALID_PARAMS, f"_meta.{name}: 1 to {most} printable ASCII characters")
     return mark
-
-
-async def _no_resource(asked: Asked) -> Result:
-    uri = asked.params.get("uri")
-    if not isinstance(uri, str):
-        raise ProtocolError(INVALID_PARAMS, "params.uri: the URI of a resource")
-    raise ProtocolError(RESOURCE_NOT_FOUND, f"no resource {uri[:200]}", {"uri": uri[:200]})
-
-
-async def _no_prompt(asked: Asked) -> Result:
-    raise ProtocolError(INVALID_PARAMS, f"no prompt {str(asked.params.get('name'))[:80]!r}")
-
-
-def _nothing(name: str) -> Callable[[Asked], Awaitable[Result]]:
-    """Return a method that lists nothing: clients ask for it whatever the capabilities say, and take an error ill."""
-
-    async def empty(asked: Asked) -> Result:
-        del asked
-        return {name: []}
-
-    return empty

@@ -11,6 +11,7 @@ import re
 from collections.abc import Mapping
 
 from epad.gateway.http.message import Fields
+from epad.tools.wire.asked import Result
 from epad.tools.wire.messages import (
     CAPABILITIES_META,
     HEADER_MISMATCH,
@@ -18,6 +19,7 @@ from epad.tools.wire.messages import (
     INVALID_REQUEST,
     META,
     METHOD_NOT_FOUND,
+    MISSING_CAPABILITY,
     MODERN,
     PARSE_ERROR,
     SERVER_META,
@@ -25,12 +27,14 @@ from epad.tools.wire.messages import (
     VERSION_META,
     Message,
     ProtocolError,
+    encode,
 )
-from epad.tools.wire.methods import CAPABILITIES, INSTRUCTIONS, SERVER, Result
+from epad.tools.wire.methods import CAPABILITIES, INSTRUCTIONS, SERVER
 
 VERSION_HEADER = "Mcp-Protocol-Version"
 METHOD_HEADER = "Mcp-Method"
 NAME_HEADER = "Mcp-Name"
+ARGUMENT_HEADER = "Mcp-Param-"
 DISCOVER = "server/discover"
 # Which parameter of a method its name header repeats.
 _NAMED = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}
@@ -38,8 +42,10 @@ _ROUTING = frozenset(
     {VERSION_HEADER.lower().encode(), METHOD_HEADER.lower().encode(), NAME_HEADER.lower().encode()}
 )
 _BASE64 = re.compile(r"=\?base64\?(.*)\?=")
-_CACHED = frozenset({"tools/list", "resources/list", "resources/templates/list", "prompts/list", DISCOVER})
-# A list changes with the configuration alone, which a person reloads.
+_CACHED = frozenset(
+    {"tools/list", "resources/list", "resources/templates/list", "resources/read", "prompts/list", DISCOVER}
+)
+# A list changes with the configuration alone, which a person reloads; what a resource holds never changes.
 _LIST_MILLISECONDS = 60_000
 _STATUSES = {
     PARSE_ERROR: 400,
@@ -47,6 +53,7 @@ _STATUSES = {
     INVALID_PARAMS: 400,
     HEADER_MISMATCH: 400,
     UNSUPPORTED_VERSION: 400,
+    MISSING_CAPABILITY: 400,
     METHOD_NOT_FOUND: 404,
 }
 
@@ -85,7 +92,7 @@ def check_version(version: str) -> None:
 def complete(method: str, result: Result) -> Result:
     """Return a result with the fields that every result of this era has."""
     meta = result.get(META)
-    whole: Result = {**result, "resultType": "complete"}
+    whole: Result = {"resultType": "complete", **result}
     whole[META] = {**(meta if isinstance(meta, Mapping) else {}), SERVER_META: SERVER}
     if method in _CACHED:
         whole["ttlMs"], whole["cacheScope"] = _LIST_MILLISECONDS, "private"
@@ -120,6 +127,16 @@ def _check_headers(message: Message, version: object, fields: Fields) -> None:
     value = message.params.get(parameter)
     if value is not None and _decoded(fields.get(NAME_HEADER)) != value:
         raise ProtocolError(HEADER_MISMATCH, f"{NAME_HEADER} differs from the body's params.{parameter}")
+
+
+def check_arguments(mirrored: Mapping[str, str], arguments: object, fields: Fields) -> None:
+    """Compare the arguments that a tool has clients repeat with their headers. Raises ProtocolError."""
+    given = arguments if isinstance(arguments, dict) else {}
+    for name, suffix in mirrored.items():
+        header, value = f"{ARGUMENT_HEADER}{suffix}", given.get(name)
+        told = value if isinstance(value, str) or value is None else encode(value).decode()
+        if _decoded(fields.get(header)) != told:
+            raise ProtocolError(HEADER_MISMATCH, f"{header} differs from the body's params.arguments.{name}")
 
 
 def _decoded(header: str | None) -> str | None:

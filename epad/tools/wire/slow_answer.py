@@ -9,8 +9,8 @@ from msgspec import Struct
 
 from epad.gateway.http.message import Field
 from epad.gateway.http.request import Channel
+from epad.tools.wire.asked import Result
 from epad.tools.wire.messages import Id, notification
-from epad.tools.wire.methods import Result
 
 # A client that asks for progress shows it to somebody; others are only kept from giving the connection up.
 _PROGRESS_SECONDS = 2.0
@@ -44,13 +44,45 @@ class Pauses(Struct, frozen=True):
         return Patience(None, self.ping_seconds)
 
 
+class Outbox:
+    """Keeps messages to a client until its stream writes them."""
+
+    def __init__(self) -> None:
+        self._messages: list[bytes] = []
+        self.filled = asyncio.get_running_loop().create_future()
+        """Done while there is a message."""
+
+    def put(self, message: bytes) -> None:
+        """Have a message written."""
+        self._messages.append(message)
+        if not self.filled.done():
+            self.filled.set_result(None)
+
+    def take(self) -> list[bytes]:
+        """Return the messages that wait, and forget them."""
+        messages, self._messages = self._messages, []
+        if messages:
+            self.filled = asyncio.get_running_loop().create_future()
+        return messages
+
+
+async def until_heard(task: asyncio.Task[Result], outbox: Outbox, seconds: float | None) -> None:
+    """Wait for a call's end, for a message to its client, or for the time."""
+    await asyncio.wait({task, outbox.filled}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+
+
 def event(data: bytes) -> bytes:
     """Return a message as an event; JSON has no line breaks of its own."""
     return b"event: message\ndata: " + data + b"\n\n"
 
 
 async def stream(
-    channel: Channel, task: asyncio.Task[Result], patience: Patience, began: float, last: Callable[[], bytes]
+    channel: Channel,
+    task: asyncio.Task[Result],
+    outbox: Outbox,
+    patience: Patience,
+    began: float,
+    last: Callable[[], bytes],
 ) -> None:
     """Write events until a call ends, then `last`, which is empty for a cancelled call.
 
@@ -58,9 +90,10 @@ async def stream(
     """
     channel.start(200, b"", list(_FIELDS))
     while not task.done():
-        channel.write(_alive(patience, began))
+        messages = outbox.take()
+        channel.write(b"".join(map(event, messages)) or _alive(patience, began))
         await channel.drain()
-        await asyncio.wait({task}, timeout=patience.seconds)
+        await until_heard(task, outbox, patience.seconds)
     told = last()
     channel.end(event(told) if told else b"")
 

@@ -33,7 +33,7 @@ async def test_the_version_is_agreed_on(w: Wire, wanted: str, spoken: str) -> No
     status, answer, fields = await w.raw(body)
     assert (status, answer["result"]["protocolVersion"]) == (200, spoken)
     assert answer["result"]["serverInfo"]["name"] == "epad"
-    assert answer["result"]["capabilities"].keys() == {"tools", "resources", "prompts"}
+    assert answer["result"]["capabilities"].keys() == {"tools", "resources", "prompts", "completions"}
     assert len(fields["Mcp-Session-Id"]) == 32
 
 

@@ -27,7 +27,7 @@ async def test_discover(w: Wire) -> None:
     result = answer["result"]
     assert status == 200
     assert result["supportedVersions"] == [MODERN]
-    assert result["capabilities"].keys() == {"tools", "resources", "prompts"}
+    assert result["capabilities"].keys() == {"tools", "resources", "prompts", "completions"}
     assert result["resultType"] == "complete"
     assert result["_meta"][META + "serverInfo"]["version"] == __version__
 
@@ -66,7 +66,7 @@ async def test_empty_lists(w: Wire, method: str) -> None:
         "ping",
         "logging/setLevel",
         "subscriptions/listen",
-        "completion/complete",
+        "resources/subscribe",
         "tasks/get",
         "",
     ],
