@@ -1,7 +1,7 @@
 """The MCP conformance suite against the tool door, over the tools that it wants: all that each revision requires.
 
-It runs where EPAD_MCP_CONFORMANCE names a folder with the packages of `tests/mcp_programs/package.json`, or where they
-are installed there (`npm install --prefix tests/mcp_programs`, as .ci/programs does).
+It runs where EPAD_MCP_CONFORMANCE names a folder with the packages of `.ci/npm/package.json`, or where they
+are installed there (`npm install --prefix .ci/npm`, as .ci/programs does).
 """
 
 from __future__ import annotations

@@ -22,7 +22,7 @@ from epad.tools.wire.messages import read
 from epad.tools.wire.slow_answer import Pauses
 
 ASKS = "test_input_required_result_elicitation"
-CAPABLE = {"_meta": {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}}}
+CAPABLE: dict[str, Any] = {"_meta": {"io.modelcontextprotocol/clientCapabilities": {"elicitation": {}}}}
 
 
 @pytest.fixture
