@@ -14,6 +14,7 @@ CATEGORIES: Final = (
     "archive",
     "crypto",
     "data",
+    "database",
     "epa",
     "files",
     "git",

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import sqlite3
 import struct
 import subprocess
 import sys
 import tarfile
 import zipfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -165,6 +166,10 @@ def make_workspace(root: Path) -> Path:
         packed.writestr("packed/a.txt", "a")
     with tarfile.open(root / "pack.tar.gz", "w:gz") as pack:
         pack.add(root / "docs", "packed/docs")
+    with closing(sqlite3.connect(root / "data.sqlite")) as database:
+        database.executescript(
+            "CREATE TABLE people(name, age); INSERT INTO people VALUES ('ann', 3), ('bob', 4)"
+        )
     return root
 
 

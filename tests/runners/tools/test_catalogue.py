@@ -21,6 +21,7 @@ EXPECTED = {
     "archive": "archive_list tar_create tar_extract zip_create zip_extract",
     "crypto": "generate_secret hmac_sign password_hash uuid_generate",
     "data": "csv_parse ini_parse json_format json_query toml_parse xml_parse yaml_parse",
+    "database": "sqlite_query sqlite_schema sqlite_tables",
     "epa": "epa_budget epa_explain epa_report epa_status",
     "files": "file_append file_copy file_delete file_head file_list file_move file_read file_stat file_tail file_wc"
     " file_write",

@@ -44,7 +44,7 @@ def test_binary_large_and_special_files_are_skipped(world: World) -> None:
     (world.root / "docs" / "needle.md").write_text("a needle\n")
     found = world.worker("grep_recursive", pattern="needle")
     assert [each["path"] for each in found["matches"]] == ["docs/needle.md"]
-    assert found["skipped"] == 4  # with the two archives of the workspace
+    assert found["skipped"] == 5  # with the archives and the database of the workspace
 
 
 def test_a_long_line_and_many_matches_are_cut(world: World) -> None:
