@@ -20,6 +20,7 @@ CATEGORIES: Final = (
     "git",
     "monitor",
     "ollama",
+    "prompt",
     "search",
     "text",
     "thinking",

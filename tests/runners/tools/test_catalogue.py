@@ -28,6 +28,7 @@ EXPECTED = {
     "git": "git_blame git_branch git_checkout git_commit git_diff git_log git_show git_stash git_status git_tag",
     "monitor": "logs_tail service_status",
     "ollama": "ollama_generate ollama_models",
+    "prompt": "message_format prompt_build prompt_chain",
     "search": "find_files find_references find_symbol glob grep_recursive search_replace",
     "text": "base64_convert hash_data regex_match regex_replace string_transform text_diff text_split token_estimate",
     "thinking": "assumption_check decision_matrix pros_cons sequential_think",
