@@ -69,12 +69,51 @@ class StandingApproval(TypedDict):
     received_bytes: int
 
 
+class ToolQuestion(TypedDict):
+    """Tells of one call of a tool that takes a person's consent.
+
+    `asks` names the tool and the real path or host of the call, `arguments` has its arguments, bounded and with hidden
+    characters as numbers; `covers` is what an approval for a time is for. `both_taints` tells that the session has read
+    untrusted and private content. `mark` tells one question from another of the same number. The rest is as of a host.
+    """
+
+    number: int
+    subsystem: str
+    session: str
+    tool: str
+    asks: str
+    covers: str
+    arguments: str
+    both_taints: bool
+    state: str
+    tries: int
+    asked_seconds_ago: float
+    left_seconds: float | None
+    reason: str
+    mark: str
+
+
+class StandingConsent(TypedDict):
+    """Tells of a person's consent to a tool: it ends with the session at the latest."""
+
+    number: int
+    subsystem: str
+    session: str
+    tool: str
+    covers: str
+    left_seconds: float | None
+    once: bool
+    reason: str
+
+
 class Approvals(TypedDict):
-    """Tells which hosts were asked for, the oldest first, which approvals hold, and which of them for ever."""
+    """Tells which hosts and tools were asked for, the oldest first, which approvals hold, and which hosts for ever."""
 
     questions: Sequence[HostQuestion]
     standing: Sequence[StandingApproval]
     always: Mapping[str, Sequence[str]]
+    tool_questions: Sequence[ToolQuestion]
+    tool_standing: Sequence[StandingConsent]
 
 
 class PolicyChanges(TypedDict):

@@ -1,8 +1,11 @@
-"""Keep the questions of subsystems that want to reach a host without a rule, and a person's answers.
+"""Keep the questions that subsystems ask of a person, and the answers.
+
+There are two kinds, with one row of numbers: a host without a rule (`host_questions.py`), and the call of a tool that
+takes consent (`epad/tools/consent.py`). Each kind has its own subjects, and its own time for an answer.
 
 | state | how it comes about | who waits | a later try of the same |
 |---|---|---|---|
-| open | the first connection that asks | every connection for that host and port | waits too |
+| open | the first that asks | all who ask the same | waits too |
 | allowed | `approve` | goes on | passes until the approval ends |
 | allowed once | `approve` for no time | goes on | asks anew; if nobody waited, the first try passes |
 | denied | `deny`, or the subsystem is held | is refused | is refused at once, for an hour |
@@ -12,19 +15,19 @@
 `revoke` takes an approval back: the next try asks anew.
 
 A question that nobody answered in time can still be approved: the next try passes then. A subsystem has a few open
-questions at most; the next is refused at once, so that no agent can bury a person in them. Nothing here waits or sends:
-`epad/confinement/way_out.py` does.
+questions of a kind at most; the next is refused at once, so that no agent can bury a person in them. Nothing here waits
+or sends: `epad/confinement/way_out.py` and `epad/tools/consent.py` do.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Final
+from typing import Final, Generic, Protocol, TypeVar
 
 from epad import EpadError
-from runners.egress.rules import HostRule
 from statemachine.clock import Clock
 
 ANSWER_SECONDS: Final = 30.0
@@ -33,7 +36,7 @@ MOST_OPEN: Final = 5
 APPROVED_SECONDS: Final = 3_600.0
 """How long an approval holds that does not say."""
 ONCE: Final = 0.0
-"""In the place of a time: those who wait go on, or else the next one, within an hour."""
+"""In the place of a time: those who wait go on, or else the next one that asks the same, within an hour."""
 _DENIED_SECONDS: Final = 3_600.0
 _MOST_KEPT: Final = 200
 
@@ -55,33 +58,60 @@ class State(StrEnum):
 _ANSWERED: Final = frozenset({State.ALLOWED, State.DENIED})
 
 
-@dataclass(frozen=True, slots=True)
-class Subject:
-    """Names the host and port that a subsystem asks for."""
-
-    subsystem: str
-    host: str
-    port: int
-
-    def __str__(self) -> str:
-        return str(self.rule)
+class Subject(Protocol):
+    """Names the thing that a subsystem asks for; equal ones share a question. Its text is short and in one line."""
 
     @property
-    def rule(self) -> HostRule:
-        """Return the rule that allows it, and nothing else."""
-        return HostRule(self.host, port=self.port)
+    def subsystem(self) -> str: ...
+
+
+SubjectT = TypeVar("SubjectT", bound=Subject)
+
+
+class OpenQuestion(Protocol):
+    """Shows a question of any kind to a person."""
+
+    @property
+    def number(self) -> int: ...
+
+    @property
+    def subsystem(self) -> str: ...
+
+    @property
+    def asked_at(self) -> float: ...
+
+    @property
+    def program(self) -> str: ...
+
+    @property
+    def line(self) -> str: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Asks:
+    """Holds the words of one question. `line` is read in the place of the subject's text, `details` beside it.
+
+    `exact` tells apart those who ask the same: an approval for once is for the one that the question was shown of.
+    """
+
+    line: str = ""
+    details: str = ""
+    exact: str = ""
+
+
+NO_WORDS: Final = Asks()
 
 
 @dataclass(slots=True)
-class Question:
+class Question(Generic[SubjectT]):
     """Holds one question. `until` is when its answer ends, on the monotonic clock; None: never.
 
     `waiting` are the connections that wait for the answer; `program` has asked, as far as that is known. `once` is true
-    of an approval that one connection uses up.
+    of an approval that one try uses up.
     """
 
     number: int
-    subject: Subject
+    subject: SubjectT
     asked_at: float
     program: str = ""
     state: State = State.OPEN
@@ -90,11 +120,23 @@ class Question:
     reason: str = ""
     waiting: list[int] = field(default_factory=list)
     once: bool = False
+    asks: Asks = NO_WORDS
+    answer_seconds: float = ANSWER_SECONDS
+
+    @property
+    def subsystem(self) -> str:
+        """Return who asks."""
+        return self.subject.subsystem
+
+    @property
+    def line(self) -> str:
+        """Return the thing that is asked for, in one line."""
+        return self.asks.line or str(self.subject)
 
     @property
     def deadline(self) -> float:
         """Return when it counts as unanswered."""
-        return self.asked_at + ANSWER_SECONDS
+        return self.asked_at + self.answer_seconds
 
     def holds(self, now: float) -> bool:
         """Tell if its answer holds still."""
@@ -102,33 +144,42 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class Standing(Generic[SubjectT]):
     """Holds an approval that holds. `until` is its end, on the monotonic clock; None: it has none.
 
     `question` is the one that it answers; None for an approval that an earlier run of the daemon was given.
     """
 
-    subject: Subject
+    subject: SubjectT
     until: float | None
-    question: Question | None
+    question: Question[SubjectT] | None
 
 
-class Approvals:
-    """The questions of all subsystems. Its methods say whose connections are to be told, and the caller tells them."""
+class Approvals(Generic[SubjectT]):
+    """The questions of one kind. Its methods say whose connections are to be told, and the caller tells them."""
 
-    def __init__(self, clock: Clock, always: Sequence[Subject] = (), first_number: int = 1) -> None:
-        """`always` are the approvals without an end that were given before."""
+    def __init__(
+        self,
+        clock: Clock,
+        always: Sequence[SubjectT] = (),
+        numbers: Iterator[int] | None = None,
+        answer_seconds: float = ANSWER_SECONDS,
+    ) -> None:
+        """`always` are the approvals without an end that were given before; kinds share their `numbers`."""
         self._clock = clock
-        self._next = first_number
-        self._questions: dict[int, Question] = {}
+        self._answer_seconds = answer_seconds
+        self._questions: dict[int, Question[SubjectT]] = {}
         self._always = set(always)
+        self.numbers = numbers or itertools.count(1)
 
-    def ask(self, subject: Subject, connection: int) -> Question | None:
-        """Have a connection wait for an answer. None: too many questions of that subsystem are open.
+    def ask(
+        self, subject: SubjectT, connection: int | None = None, asks: Asks = NO_WORDS
+    ) -> Question[SubjectT] | None:
+        """Ask for a subject; a connection, if there is one, waits. None: too many questions of that subsystem are open.
 
         The question may be answered already: then nobody waits.
         """
-        known = self._of(subject)
+        known = self._of(subject, asks.exact)
         if known is not None and known.state in _ANSWERED:
             if known.once:
                 del self._questions[known.number]
@@ -136,13 +187,14 @@ class Approvals:
         if known is None or known.state is not State.OPEN:
             if len([one for one in self.open() if one.subject.subsystem == subject.subsystem]) >= MOST_OPEN:
                 return None
-            known = self._open(known, subject)
+            known = self._open(known, subject, asks)
         else:
             known.tries += 1
-        known.waiting.append(connection)
+        if connection is not None:
+            known.waiting.append(connection)
         return known
 
-    def answerable(self, number: int) -> Question:
+    def answerable(self, number: int) -> Question[SubjectT]:
         """Return a question that a person may still answer. Raises ApprovalError."""
         self._end_answers()
         question = self._questions.get(number)
@@ -155,7 +207,7 @@ class Approvals:
         return question
 
     def approve(self, number: int, seconds: float | None = APPROVED_SECONDS, reason: str = "") -> list[int]:
-        """Allow the host of a question for so long; None: for ever, ONCE: for one connection.
+        """Allow the subject of a question for so long; None: for ever, ONCE: for one try.
 
         Return who waited. Raises ApprovalError.
         """
@@ -167,7 +219,7 @@ class Approvals:
         return self._answer(question, State.ALLOWED, seconds, reason)
 
     def deny(self, number: int, reason: str = "") -> list[int]:
-        """Deny the host of a question. Return who waited. Raises ApprovalError."""
+        """Deny the subject of a question. Return who waited. Raises ApprovalError."""
         return self._answer(self.answerable(number), State.DENIED, _DENIED_SECONDS, reason)
 
     def deny_all(self, subsystem: str, reason: str) -> list[int]:
@@ -178,28 +230,29 @@ class Approvals:
                 waited += self._answer(question, State.DENIED, 0.0, reason)
         return waited
 
-    def revoke(self, subject: Subject) -> bool:
+    def revoke(self, subject: SubjectT) -> bool:
         """Take an approval back; False if there was none. A question that is open or denied stays as it is."""
-        known = self._of(subject)
-        is_allowed = known is not None and known.state is State.ALLOWED
-        had = subject in self._always or is_allowed
+        self._end_answers()
+        allowed = [
+            one for one in self._questions.values() if one.subject == subject and one.state is State.ALLOWED
+        ]
+        had = subject in self._always or bool(allowed)
         self._always.discard(subject)
-        if known is not None and is_allowed:
-            del self._questions[known.number]
+        self.drop(allowed)
         return had
 
-    def standing(self) -> tuple[Standing, ...]:
-        """Return the approvals that hold now, in the order of subsystems and hosts."""
+    def standing(self) -> tuple[Standing[SubjectT], ...]:
+        """Return the approvals that hold now, in the order of subsystems and subjects."""
         self._end_answers()
-        allowed = {one.subject: one for one in self._questions.values() if one.state is State.ALLOWED}
-        return tuple(
-            Standing(
-                subject, None if subject in self._always else allowed[subject].until, allowed.get(subject)
-            )
-            for subject in sorted(allowed.keys() | self._always, key=lambda one: (one.subsystem, str(one)))
-        )
+        allowed = [one for one in self._questions.values() if one.state is State.ALLOWED]
+        without = self._always - {one.subject for one in allowed}
+        found = [
+            Standing(one.subject, None if one.subject in self._always else one.until, one) for one in allowed
+        ]
+        found += [Standing(subject, None, None) for subject in without]
+        return tuple(sorted(found, key=lambda one: (one.subject.subsystem, str(one.subject))))
 
-    def withdraw(self, connection: int) -> Question | None:
+    def withdraw(self, connection: int) -> Question[SubjectT] | None:
         """Let a connection wait no more; return its question if it is no longer open, since nobody waits for it."""
         question = next((one for one in self._questions.values() if connection in one.waiting), None)
         if question is None:
@@ -219,7 +272,7 @@ class Approvals:
         """Return the time on the clock that the questions go by."""
         return self._clock.monotonic()
 
-    def expire(self) -> list[Question]:
+    def expire(self) -> list[Question[SubjectT]]:
         """Close the questions that nobody answered in time, and return them with who waited; end old answers."""
         now = self._clock.monotonic()
         late = [question for question in self.open() if question.deadline <= now]
@@ -236,32 +289,45 @@ class Approvals:
         ]
         return min(times, default=None)
 
-    def rules(self, subsystem: str) -> tuple[HostRule, ...]:
-        """Return the rules that a person has given a subsystem beside its policy, in one order."""
+    def allowed(self, subsystem: str) -> frozenset[SubjectT]:
+        """Return the subjects that a person has allowed a subsystem, not only once."""
         now = self._clock.monotonic()
         allowed = {
             one.subject
             for one in self._questions.values()
             if one.state is State.ALLOWED and one.holds(now) and not one.once
         }
-        return tuple(sorted(one.rule for one in allowed | self._always if one.subsystem == subsystem))
+        return frozenset(one for one in allowed | self._always if one.subsystem == subsystem)
 
-    def open(self) -> Iterator[Question]:
+    def drop(self, questions: Iterable[Question[SubjectT]]) -> None:
+        """Forget questions, whatever their state: nobody can ask for their subjects any more."""
+        for question in questions:
+            self._questions.pop(question.number, None)
+
+    def open(self) -> Iterator[Question[SubjectT]]:
         """Yield the questions that wait for an answer, the oldest first."""
         return (question for question in self._questions.values() if question.state is State.OPEN)
 
-    def all(self) -> tuple[Question, ...]:
+    def all(self) -> tuple[Question[SubjectT], ...]:
         """Return every question that is kept, the oldest first."""
         return tuple(self._questions.values())
 
     @property
-    def always(self) -> frozenset[Subject]:
+    def always(self) -> frozenset[SubjectT]:
         """Return the approvals without an end."""
         return frozenset(self._always)
 
-    def _of(self, subject: Subject) -> Question | None:
+    def _of(self, subject: SubjectT, exact: str) -> Question[SubjectT] | None:
+        """Return the question about a subject; an approval for once is none to those that it was not shown of."""
         self._end_answers()
-        return next((one for one in self._questions.values() if one.subject == subject), None)
+        return next(
+            (
+                one
+                for one in self._questions.values()
+                if one.subject == subject and not (one.once and one.asks.exact != exact)
+            ),
+            None,
+        )
 
     def _end_answers(self) -> None:
         now = self._clock.monotonic()
@@ -269,23 +335,26 @@ class Approvals:
             if question.state in _ANSWERED and not question.holds(now):
                 del self._questions[question.number]
 
-    def _open(self, known: Question | None, subject: Subject) -> Question:
+    def _open(self, known: Question[SubjectT] | None, subject: SubjectT, asks: Asks) -> Question[SubjectT]:
         """Open a question again, or a new one; the oldest without an answer make room."""
         now = self._clock.monotonic()
         if known is not None:
             known.state, known.asked_at, known.tries = State.OPEN, now, known.tries + 1
-            known.program = ""
+            known.program, known.asks = "", asks
             return known
         without = [
             one for one in self._questions.values() if one.state in {State.UNANSWERED, State.WITHDRAWN}
         ]
         for old in without[:-_MOST_KEPT]:
             del self._questions[old.number]
-        question = self._questions[self._next] = Question(self._next, subject, now)
-        self._next += 1
+        number = next(self.numbers)
+        question = Question(number, subject, now, asks=asks, answer_seconds=self._answer_seconds)
+        self._questions[number] = question
         return question
 
-    def _answer(self, question: Question, state: State, seconds: float | None, reason: str) -> list[int]:
+    def _answer(
+        self, question: Question[SubjectT], state: State, seconds: float | None, reason: str
+    ) -> list[int]:
         question.state, question.reason = state, reason
         question.until = None if seconds is None else self._clock.monotonic() + seconds
         waited, question.waiting = question.waiting, []

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from epad.confinement.approvals import Subject
+from epad.confinement.host_questions import HostSubject
 from epad.confinement.metrics import EGRESS_BYTES, EGRESS_OPEN, EGRESS_OPENED, EGRESS_REFUSED
 from epad.confinement.repeated_events import RepeatedEvents
 from epad.metrics.registry import Metrics
@@ -31,7 +31,7 @@ _NO_ATTEMPT: Final = frozenset(
 class Hosts(Protocol):
     """Remembers which hosts were reached; `epad/confinement/known_hosts.py` does."""
 
-    def is_first(self, subject: Subject) -> bool:
+    def is_first(self, subject: HostSubject) -> bool:
         """Tell if a host is reached for the first time, and remember it."""
         ...
 
@@ -40,7 +40,7 @@ class Hosts(Protocol):
 class _Open:
     """A connection that is open, and how many of its bytes are counted."""
 
-    subject: Subject
+    subject: HostSubject
     up: int = 0
     down: int = 0
 
@@ -57,7 +57,7 @@ class EgressRecord:
         self._hosts = hosts
         self._clock = clock
         self._open: dict[int, _Open] = {}
-        self._bytes: dict[Subject, tuple[int, int]] = {}
+        self._bytes: dict[HostSubject, tuple[int, int]] = {}
         self._takes: dict[Reported, Callable[[Event], None]] = {
             Reported.REFUSED: self._refused,
             Reported.OPENED: self._opened,
@@ -71,7 +71,7 @@ class EgressRecord:
         if take is not None:
             take(event)
 
-    def moved(self, subject: Subject) -> tuple[int, int]:
+    def moved(self, subject: HostSubject) -> tuple[int, int]:
         """Return how many bytes were sent to a host and received from it, in this run of the daemon."""
         return self._bytes.get(subject, (0, 0))
 
@@ -98,7 +98,7 @@ class EgressRecord:
         self._emit(EventKind.EGRESS_REFUSED, event, (event.host, event.port, event.why), **fields)
 
     def _opened(self, event: Event) -> None:
-        now, subject = self._clock.monotonic(), Subject(event.door, event.host, event.port)
+        now, subject = self._clock.monotonic(), HostSubject(event.door, event.host, event.port)
         self._open[event.connection] = _Open(subject)
         self._metrics.of(EGRESS_OPENED).labels(event.door).inc()
         self._metrics.of(EGRESS_OPEN).labels(event.door).inc()
@@ -120,7 +120,7 @@ class EgressRecord:
         if sent:
             self._observer.sent(EgressSent(event.door, self._clock.monotonic(), event.host, sent))
 
-    def _count(self, subject: Subject, sent: int, received: int) -> None:
+    def _count(self, subject: HostSubject, sent: int, received: int) -> None:
         up, down = self._bytes.pop(subject, (0, 0))
         self._bytes[subject] = up + sent, down + received
         if len(self._bytes) > _MOST_COUNTED:

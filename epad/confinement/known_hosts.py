@@ -9,7 +9,7 @@ import apsw
 import structlog
 from structlog.typing import FilteringBoundLogger
 
-from epad.confinement.approvals import Subject
+from epad.confinement.host_questions import HostSubject
 from epad.runtime.side_tasks import Tasks
 from epad.storage.database import Database, DatabaseError, fetch
 from statemachine.clock import Clock
@@ -44,7 +44,7 @@ class KnownHosts:
         for subsystem, host, port in rows:
             self._known.setdefault(subsystem, set()).add((host, port))
 
-    def is_first(self, subject: Subject) -> bool:
+    def is_first(self, subject: HostSubject) -> bool:
         """Tell if a host is reached for the first time, and remember it."""
         known = self._known.setdefault(subject.subsystem, set())
         place = (subject.host, subject.port)
@@ -54,14 +54,14 @@ class KnownHosts:
         self._writing.start(self._write(subject), "known host")
         return True
 
-    async def approved(self) -> Sequence[Subject]:
+    async def approved(self) -> Sequence[HostSubject]:
         """Return the hosts that a person has allowed for ever. Raises DatabaseError."""
         rows = await self._database.read(
             lambda connection: fetch(connection, "SELECT subsystem, host, port FROM approved_host")
         )
-        return [Subject(*row) for row in rows]
+        return [HostSubject(*row) for row in rows]
 
-    async def approve(self, subject: Subject, reason: str) -> None:
+    async def approve(self, subject: HostSubject, reason: str) -> None:
         """Keep an approval without an end. Raises DatabaseError."""
         row = (subject.subsystem, subject.host, subject.port, self._utc(), reason)
 
@@ -70,7 +70,7 @@ class KnownHosts:
 
         await self._database.write(write)
 
-    async def revoke(self, subject: Subject) -> None:
+    async def revoke(self, subject: HostSubject) -> None:
         """Keep an approval without an end no longer. Raises DatabaseError.
 
         The host stays among those that were reached: that it was is still so, and a second "first" would be false.
@@ -88,7 +88,7 @@ class KnownHosts:
         """Write no more."""
         await self._writing.cancel()
 
-    async def _write(self, subject: Subject) -> None:
+    async def _write(self, subject: HostSubject) -> None:
         row = (subject.subsystem, subject.host, subject.port, self._utc())
 
         def write(connection: apsw.Connection) -> None:

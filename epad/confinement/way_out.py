@@ -33,13 +33,12 @@ from epad.confinement.approvals import (
     ANSWER_SECONDS,
     APPROVED_SECONDS,
     MOST_OPEN,
-    Approvals,
     Question,
     State,
-    Subject,
 )
 from epad.confinement.authorities import python_path
 from epad.confinement.egress_record import EgressRecord
+from epad.confinement.host_questions import HostQuestions, HostSubject
 from epad.confinement.metrics import EGRESS_QUESTIONS, EGRESS_STARTS
 from epad.confinement.policy import Policy
 from epad.metrics.registry import Metrics
@@ -83,7 +82,7 @@ class WayOutContext:
     """
 
     policies: Callable[[str], Policy]
-    approvals: Approvals
+    approvals: HostQuestions
     record: EgressRecord
     events: EventLog
     metrics: Metrics
@@ -114,7 +113,7 @@ class WayOut:
         return None if self._process is None else self._process.pid
 
     @property
-    def approvals(self) -> Approvals:
+    def approvals(self) -> HostQuestions:
         """Return the questions, for whoever shows them; `approve` and `deny` here answer them."""
         return self._context.approvals
 
@@ -136,7 +135,7 @@ class WayOut:
         if known:
             await self._cut(CloseDoor(subsystem), (subsystem, "", 0))
 
-    async def revoke(self, subject: Subject, reason: str = "") -> int | None:
+    async def revoke(self, subject: HostSubject, reason: str = "") -> int | None:
         """Take an approval back, and cut what is open by it; return how many connections that were.
 
         None: there was no approval. A host that the policy names itself stays open.
@@ -153,7 +152,7 @@ class WayOut:
         self._context.events.emit(EventKind.EGRESS_REVOKED, subject.subsystem, **fields)
         return cut
 
-    def moved(self, subject: Subject) -> tuple[int, int]:
+    def moved(self, subject: HostSubject) -> tuple[int, int]:
         """Return how many bytes a subsystem has sent to a host, and received from it, in this run of the daemon."""
         return self._context.record.moved(subject)
 
@@ -161,7 +160,7 @@ class WayOut:
         """Return a subsystem's policy as of now, without the approvals beside it."""
         return self._context.policies(subsystem)
 
-    def _is_named(self, subject: Subject) -> bool:
+    def _is_named(self, subject: HostSubject) -> bool:
         """Tell if the policy itself allows a host."""
         policy = self._context.policies(subject.subsystem)
         return first_match(policy.hosts, subject.host, subject.port) is not None
@@ -188,7 +187,9 @@ class WayOut:
         for subsystem in self._doors:
             self._tell(subsystem)
 
-    def approve(self, number: int, seconds: float | None = APPROVED_SECONDS, reason: str = "") -> Question:
+    def approve(
+        self, number: int, seconds: float | None = APPROVED_SECONDS, reason: str = ""
+    ) -> Question[HostSubject]:
         """Allow the host that a question asks for; None: for ever. Raises ApprovalError."""
         waited = self._context.approvals.approve(number, seconds, reason)
         question = self._decided(number)
@@ -197,7 +198,7 @@ class WayOut:
         self._set_timer()
         return question
 
-    def deny(self, number: int, reason: str = "") -> Question:
+    def deny(self, number: int, reason: str = "") -> Question[HostSubject]:
         """Deny the host that a question asks for. Raises ApprovalError."""
         waited = self._context.approvals.deny(number, reason)
         question = self._decided(number)
@@ -342,7 +343,7 @@ class WayOut:
 
     def _ask(self, event: Event) -> None:
         """Put a connection's question, or answer it as a person has answered before."""
-        subject = Subject(event.door, event.host, event.port)
+        subject = HostSubject(event.door, event.host, event.port)
         question = self._context.approvals.ask(subject, event.connection)
         if question is None:
             words = (
@@ -357,7 +358,7 @@ class WayOut:
             self._set_timer()
             self._side.start(self._tell_question(question, event.peer), "question")
 
-    async def _tell_question(self, question: Question, port: int) -> None:
+    async def _tell_question(self, question: Question[HostSubject], port: int) -> None:
         """Put a question on record, with the program that asks."""
         subject = question.subject
         question.program = await self._context.program(subject.subsystem, port) or question.program
@@ -370,13 +371,13 @@ class WayOut:
         for connection in connections:
             self._send(Decide(connection, allow, why, words))
 
-    def _decided(self, number: int) -> Question:
+    def _decided(self, number: int) -> Question[HostSubject]:
         """Put a person's answer on record."""
         [question] = [one for one in self._context.approvals.all() if one.number == number]
         self._end(question)
         return question
 
-    def _end(self, question: Question) -> None:
+    def _end(self, question: Question[HostSubject]) -> None:
         subject = question.subject
         self._context.metrics.of(EGRESS_QUESTIONS).labels(subject.subsystem, question.state).inc()
         fields = {

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import structlog
 
-from epad.confinement.approvals import Approvals
 from epad.confinement.asking_program import asking_program
 from epad.confinement.authorities import Authorities
 from epad.confinement.cell_parts import CellsContext
@@ -21,6 +20,7 @@ from epad.confinement.direct_record import DirectRecord
 from epad.confinement.direct_watch import DirectWatch
 from epad.confinement.doors import DoorKind
 from epad.confinement.egress_record import EgressRecord
+from epad.confinement.host_questions import HostQuestions
 from epad.confinement.in_force import PoliciesInForce
 from epad.confinement.model_servers import servers_of
 from epad.confinement.planning import MachinePlanner
@@ -89,7 +89,7 @@ def make_way_out(
     return WayOut(
         WayOutContext(
             policies=policies,
-            approvals=Approvals(clock, stores.approved_hosts),
+            approvals=HostQuestions(clock, stores.approved_hosts),
             record=EgressRecord(events, metrics, joints, stores.known_hosts, clock),
             events=events,
             metrics=metrics,

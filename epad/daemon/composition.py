@@ -51,12 +51,14 @@ from epad.gateway.tokenizing import load_tokenizers
 from epad.gateway.upstream import Upstreams
 from epad.ledger.integrity import Integrity
 from epad.metrics.server import MetricsServer
+from epad.operations.all_approvals import AllApprovals
 from epad.operations.host_approvals import HostApprovals
 from epad.operations.implementation import DaemonOperations
 from epad.operations.learning import Learning
 from epad.operations.machine_status import MachineView
 from epad.operations.reload import Reloader
 from epad.operations.status import DaemonStatus
+from epad.operations.tool_approvals import ToolApprovals
 from epad.probing.build import Senses, make_assessor, make_watchers
 from epad.probing.cascade_signals import Sights
 from epad.probing.fan_out import ExitFanout, TurnFanout
@@ -127,7 +129,9 @@ def make_foundation(given: Given, joints: Joints) -> Foundation:
         ),
         recorder=Recorder(stores.database, clock, given.boot_id, config.retention.recordings),
         spending=SpendingBook(stores.totals, stores.budgets, clock, stores.spent_microusd),
-        tools=make_tools(given, joints, access, events) if config.tools.enabled else None,
+        tools=make_tools(given, joints, access, events, way_out.approvals.numbers)
+        if config.tools.enabled
+        else None,
     )
 
 
@@ -371,7 +375,7 @@ def make_status(given: Given, core: Core, machine: MachineView) -> DaemonStatus:
         newest_checkpoint=core.responses.newest_checkpoint,
         shut=given.stores.shut,
         confinement=core.foundation.cells.confinement,
-        questions=core.foundation.way_out.approvals.open,
+        questions=core.foundation.questions,
     )
 
 
@@ -396,7 +400,10 @@ def make_operations(
         lambda reason: stores.accept_loss(joints.config, reason, clock.monotonic()),
         joints.begin_again.set,
         lambda: core.responses.rescue.plan(control.decider),
-        HostApprovals(foundation.way_out, stores.known_hosts),
+        AllApprovals(
+            HostApprovals(foundation.way_out, stores.known_hosts),
+            ToolApprovals(foundation.tools.consents) if foundation.tools else None,
+        ),
         Learning(reloader, given.directories.work),
         make_tool_looks(given, joints, foundation.tools),
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from epad.api.server import ControlApi
 from epad.configuration.directories import Directories
 from epad.configuration.schema import Config
+from epad.confinement.approvals import OpenQuestion
 from epad.confinement.cells import Cells
 from epad.confinement.decoys import Decoys
 from epad.confinement.way_out import WayOut
@@ -83,6 +84,12 @@ class Foundation:
     recorder: Recorder
     spending: SpendingBook
     tools: Tooling | None
+
+    def questions(self) -> Iterator[OpenQuestion]:
+        """Yield the questions that wait for a person, of each kind."""
+        yield from self.way_out.approvals.open()
+        if self.tools is not None:
+            yield from self.tools.consents.open()
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ from typing import Protocol
 
 from epad.configuration.directories import Directories
 from epad.configuration.schema import BudgetConfig, Config, LimitsConfig, SharedBudgetConfig
-from epad.confinement.approvals import Subject
+from epad.confinement.host_questions import HostSubject
 from epad.confinement.known_hosts import KNOWN_HOST_SCHEMA, KnownHosts
 from epad.control_loop.journal import JOURNAL_SCHEMA, Journal, Loaded
 from epad.control_loop.standby_journal import StandbyJournal, place_of_copy
@@ -80,7 +80,7 @@ class Stores:
     clock_marks: ClockMarks
     starts: Starts
     known_hosts: KnownHosts
-    approved_hosts: Sequence[Subject]
+    approved_hosts: Sequence[HostSubject]
 
     def budget_orders(self, reloader: Reloader, clock: Clock) -> BudgetOrders:
         """Make the part that shows and changes budgets."""

@@ -11,17 +11,19 @@ from epad.ledger.errors import LedgerError
 from epad.operations.tool_looks import ToolsInForce
 from epad.tools.call import ToolCalls
 from epad.tools.catalogue import CatalogueError, load
+from epad.tools.consent import Consents
 from epad.tools.workers import Workers
 
 
 @dataclass(frozen=True, slots=True)
 class Tooling:
-    """The calls of tools, and the zygote that makes the cells of their workers."""
+    """The calls of tools, the questions about them, and the zygote that makes the cells of their workers."""
 
     calls: ToolCalls
     workers: Workers
     zygote: Zygote
     in_force: ToolsInForce
+    consents: Consents
 
     @property
     def pids(self) -> frozenset[int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import structlog
 
@@ -21,6 +21,7 @@ from epad.operations.tool_looks import ToolLooks, ToolsInForce
 from epad.storage.event_log import EventLog
 from epad.supervisor.identity import ProcessTable
 from epad.tools.call import CallContext, ToolCalls
+from epad.tools.consent import ConsentContext, Consents
 from epad.tools.rates import CallRates
 from epad.tools.sessions import Sessions
 from epad.tools.worker_cell import CellStarter
@@ -30,8 +31,10 @@ from statemachine.rung import Rung
 _NO_PROFILE = Profile(())
 
 
-def make_tools(given: Given, joints: Joints, access: Access, events: EventLog) -> Tooling:
-    """Make the calls of tools, and what they need."""
+def make_tools(
+    given: Given, joints: Joints, access: Access, events: EventLog, numbers: Iterator[int]
+) -> Tooling:
+    """Make the calls of tools, and what they need. `numbers` are those of the questions for a person."""
     zygote = Zygote()
     planner = MachinePlanner(zygote, lambda name: joints.config.subsystems[name].user, tuple)
     starter = CellStarter(lambda: joints.config, Policies(given.directories, os.environ), planner, zygote)
@@ -57,11 +60,22 @@ def make_tools(given: Given, joints: Joints, access: Access, events: EventLog) -
         own = None if spec is None else spec.tool_calls_per_minute
         return joints.config.tools.calls_per_minute if own is None else own
 
+    sessions = Sessions(process, tier, f"{given.boot_id}/{given.stores.ledger.epoch}")
+    consents = Consents(
+        ConsentContext(
+            clock=given.clock,
+            numbers=numbers,
+            workspace=lambda name: starter.workspace(name) if name in joints.config.subsystems else "",
+            lives=sessions.lives,
+            emit=events.emit,
+            log=log,
+        )
+    )
     rates = CallRates(limit, given.clock)
     context = CallContext(
         ledger=given.stores.ledger,
         workers=workers,
-        sessions=Sessions(process, tier, f"{given.boot_id}/{given.stores.ledger.epoch}"),
+        sessions=sessions,
         rates=rates,
         access=access,
         phase=joints.phase,
@@ -70,6 +84,7 @@ def make_tools(given: Given, joints: Joints, access: Access, events: EventLog) -
         clock=given.clock,
         log=log,
         own=make_own_tools(given, joints, given.stores.identities, rates, events),
+        consents=consents,
     )
     calls = ToolCalls(context)
 
@@ -77,7 +92,7 @@ def make_tools(given: Given, joints: Joints, access: Access, events: EventLog) -
         names = [name for name, spec in joints.config.subsystems.items() if spec.gateway]
         return {name: (tier(name), profile(name)) for name in names}
 
-    return Tooling(calls, workers, zygote, ToolsInForce(lambda: calls.catalogue, callers))
+    return Tooling(calls, workers, zygote, ToolsInForce(lambda: calls.catalogue, callers), consents)
 
 
 def make_tool_looks(given: Given, joints: Joints, tools: Tooling | None) -> ToolLooks:

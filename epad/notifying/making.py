@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from epad.configuration.notify_schema import NotifyConfig
-from epad.confinement.approvals import Question
+from epad.confinement.approvals import OpenQuestion
 from epad.control_loop.decider import Decider
 from epad.notifying.channels import Address, Channel, Desktop, Ntfy, Webhook, this_host
 from epad.notifying.incident import Asked, Gravity, View
@@ -70,7 +70,7 @@ def zone_of(config: NotifyConfig) -> tzinfo | None:
 
 
 def view_of(
-    decider: Decider, headline: Callable[[], str], questions: Callable[[], Iterable[Question]] = tuple
+    decider: Decider, headline: Callable[[], str], questions: Callable[[], Iterable[OpenQuestion]] = tuple
 ) -> View:
     """Return the present state. The line is only worded if there is news."""
     anomalies = [a for a in decider.assessor.active if a.key.probe != OPERATOR]
@@ -84,9 +84,8 @@ def view_of(
     return View(gravity, str(phase), f"{phase}: {headline()}", tuple(names), asked)
 
 
-def _asked(question: Question) -> Asked:
-    subject = question.subject
-    return Asked(question.number, subject.subsystem, question.asked_at, str(subject), question.program)
+def _asked(question: OpenQuestion) -> Asked:
+    return Asked(question.number, question.subsystem, question.asked_at, question.line, question.program)
 
 
 def _address(config: NotifyConfig, key: str, environment: Mapping[str, str]) -> Address | None:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from epad.answers.confinement import Approvals, HostQuestion, StandingApproval
-from epad.confinement.approvals import ONCE, ApprovalError, Question, Standing, State, Subject
-from epad.confinement.approvals import Approvals as Questions
+from epad.answers.confinement import HostQuestion, StandingApproval
+from epad.confinement.approvals import ONCE, ApprovalError, Question, Standing, State
 from epad.confinement.changes import policy_changes
+from epad.confinement.host_questions import HostQuestions, HostSubject
 from epad.confinement.policy import Policy
 from epad.operations.protocol import ConflictError, UnknownApprovalError, UnknownQuestionError
 from epad.storage.database import DatabaseError
@@ -19,21 +19,21 @@ class Answers(Protocol):
     """Holds the questions and answers them; `epad/confinement/way_out.py` does."""
 
     @property
-    def approvals(self) -> Questions: ...
+    def approvals(self) -> HostQuestions: ...
 
-    def approve(self, number: int, seconds: float | None, reason: str) -> Question:
+    def approve(self, number: int, seconds: float | None, reason: str) -> Question[HostSubject]:
         """Raises ApprovalError."""
         ...
 
-    def deny(self, number: int, reason: str) -> Question:
+    def deny(self, number: int, reason: str) -> Question[HostSubject]:
         """Raises ApprovalError."""
         ...
 
-    async def revoke(self, subject: Subject, reason: str) -> int | None:
+    async def revoke(self, subject: HostSubject, reason: str) -> int | None:
         """Return how many connections were cut; None if there was no approval."""
         ...
 
-    def moved(self, subject: Subject) -> tuple[int, int]:
+    def moved(self, subject: HostSubject) -> tuple[int, int]:
         """Return the bytes sent and received."""
         ...
 
@@ -43,13 +43,22 @@ class Answers(Protocol):
 class Kept(Protocol):
     """Keeps the hosts that are allowed for ever; `epad/confinement/known_hosts.py` does."""
 
-    async def approve(self, subject: Subject, reason: str) -> None:
+    async def approve(self, subject: HostSubject, reason: str) -> None:
         """Raises DatabaseError."""
         ...
 
-    async def revoke(self, subject: Subject) -> None:
+    async def revoke(self, subject: HostSubject) -> None:
         """Raises DatabaseError."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class HostAnswers:
+    """Holds the questions about hosts, the approvals that hold, and by subsystem those that hold for ever."""
+
+    questions: Sequence[HostQuestion]
+    standing: Sequence[StandingApproval]
+    always: Mapping[str, Sequence[str]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,18 +76,18 @@ class HostApprovals:
         self._answers = answers
         self._kept = kept
 
-    def show(self) -> Approvals:
+    def show(self) -> HostAnswers:
         """Return every question that is kept, the approvals that hold, and the hosts that are allowed for ever."""
         questions = self._answers.approvals
         always: dict[str, list[str]] = {}
         for subject in sorted(questions.always, key=str):
             always.setdefault(subject.subsystem, []).append(str(subject))
         now = questions.now()
-        return {
-            "questions": [self._shown(one, now) for one in questions.all()],
-            "standing": [self._shown_standing(one, now) for one in questions.standing()],
-            "always": always,
-        }
+        return HostAnswers(
+            [self._shown(one, now) for one in questions.all()],
+            [self._shown_standing(one, now) for one in questions.standing()],
+            always,
+        )
 
     async def approve(self, number: str, seconds: float | None, reason: str) -> str:
         """Allow a host, and return a sentence that says so. Raises UnknownQuestionError, ConflictError.
@@ -121,7 +130,7 @@ class HostApprovals:
                 return Revoked(f"{done}; but that could not be kept ({error}): {again}", is_kept=False)
         return Revoked(done)
 
-    def _standing(self, name: str, subsystem: str) -> tuple[Subject, bool]:
+    def _standing(self, name: str, subsystem: str) -> tuple[HostSubject, bool]:
         """Return the one host that is meant, and if it is allowed for ever."""
         questions = self._answers.approvals
         found = [one for one in questions.standing() if _means(one, name, subsystem)]
@@ -139,7 +148,7 @@ class HostApprovals:
         standing = self._answers.approvals.standing()
         return [str(one.subject) for one in standing if subsystem in {"", one.subject.subsystem}]
 
-    def _answerable(self, number: str) -> Question:
+    def _answerable(self, number: str) -> Question[HostSubject]:
         questions = self._answers.approvals
         known = {str(one.number): one for one in questions.all()}
         if number not in known:
@@ -149,7 +158,7 @@ class HostApprovals:
         except ApprovalError as error:
             raise ConflictError(str(error)) from error
 
-    def _shown(self, question: Question, now: float) -> HostQuestion:
+    def _shown(self, question: Question[HostSubject], now: float) -> HostQuestion:
         end = question.deadline if question.state is State.OPEN else question.until
         sent, received = self._answers.moved(question.subject)
         return {
@@ -168,7 +177,7 @@ class HostApprovals:
             "received_bytes": received,
         }
 
-    def _shown_standing(self, one: Standing, now: float) -> StandingApproval:
+    def _shown_standing(self, one: Standing[HostSubject], now: float) -> StandingApproval:
         sent, received = self._answers.moved(one.subject)
         return {
             "subsystem": one.subject.subsystem,
@@ -182,7 +191,7 @@ class HostApprovals:
             "received_bytes": received,
         }
 
-    def _widens(self, subject: Subject) -> Sequence[str]:
+    def _widens(self, subject: HostSubject) -> Sequence[str]:
         """Say how a policy with the host would differ; no line if it names it already."""
         old = self._answers.policy(subject.subsystem)
         new = replace(old, hosts=(*old.hosts, subject.rule))
@@ -190,7 +199,7 @@ class HostApprovals:
         return [line for change in changes for line in change.lines()]
 
 
-def _means(standing: Standing, name: str, subsystem: str) -> bool:
+def _means(standing: Standing[HostSubject], name: str, subsystem: str) -> bool:
     """Tell if an approval is meant by a number, a host, or a host and port."""
     subject, question = standing.subject, standing.question
     if subsystem not in {"", subject.subsystem}:
@@ -202,5 +211,5 @@ def _left(until: float | None, now: float) -> float | None:
     return None if until is None else round(max(0.0, until - now), 1)
 
 
-def _open_first(questions: Sequence[Question]) -> list[str]:
+def _open_first(questions: Sequence[Question[HostSubject]]) -> list[str]:
     return [str(one.number) for one in sorted(questions, key=lambda one: one.state is not State.OPEN)]

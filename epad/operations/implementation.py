@@ -25,10 +25,10 @@ from epad.datastore.datastores import Datastores
 from epad.gate.permissions import Tier
 from epad.gateway.client_keys import Keys
 from epad.incidents.report import IncidentReport
+from epad.operations.all_approvals import AllApprovals
 from epad.operations.bodies import OrderBody
 from epad.operations.budget_changes import BudgetChangeError, UnknownScopeError
 from epad.operations.budgets import BudgetOrders
-from epad.operations.host_approvals import HostApprovals
 from epad.operations.learning import LearningError, Recordings
 from epad.operations.protocol import (
     ConflictError,
@@ -80,7 +80,7 @@ class DaemonOperations:
     give_up_records: Callable[[str], Awaitable[str]]
     begin_again: Callable[[], None]
     plan_recovery: Callable[[], Awaitable[Recovery]]
-    host_approvals: HostApprovals
+    all_approvals: AllApprovals
     learning: Recordings
     tool_looks: ToolLooks
 
@@ -348,19 +348,19 @@ class DaemonOperations:
         return self._result(results)
 
     def approvals(self) -> Approvals:
-        return self.host_approvals.show()
+        return self.all_approvals.show()
 
     async def approve(self, number: str, seconds: float | None, reason: str, by: str) -> Result:
         self._note(Operation.APPROVE, HOST, f"question {number}: {reason}", by)
-        return self._result([await self.host_approvals.approve(number, seconds, f"{reason} ({by})")])
+        return self._result([await self.all_approvals.approve(number, seconds, f"{reason} ({by})")])
 
     async def deny(self, number: str, reason: str, by: str) -> Result:
         self._note(Operation.DENY, HOST, f"question {number}: {reason}", by)
-        return self._result([self.host_approvals.deny(number, f"{reason} ({by})")])
+        return self._result([self.all_approvals.deny(number, f"{reason} ({by})")])
 
     async def revoke_host(self, name: str, subsystem: str, reason: str, by: str) -> Result:
         self._note(Operation.REVOKE_HOST, subsystem or HOST, f"{name}: {reason}", by)
-        revoked = await self.host_approvals.revoke(name, subsystem, f"{reason} ({by})")
+        revoked = await self.all_approvals.revoke(name, subsystem, f"{reason} ({by})")
         return self._result([revoked.sentence], failed=not revoked.is_kept)
 
     def budgets(self) -> Budgets:

@@ -15,7 +15,7 @@ from epad.configuration.directories import Directories
 from epad.configuration.embedded_default import NOTICE
 from epad.configuration.schema import Config
 from epad.configuration.sizes import size_bytes
-from epad.confinement.approvals import Question
+from epad.confinement.approvals import OpenQuestion
 from epad.confinement.cells import Confinement
 from epad.control_loop.decider import Decider
 from epad.control_loop.loop import Controller
@@ -73,7 +73,7 @@ class DaemonStatus:
     newest_checkpoint: Callable[[], NewestCheckpoint | None] = lambda: None
     shut: Callable[[], str] = str
     confinement: Callable[[str], Confinement | None] = lambda _: None
-    questions: Callable[[], Iterable[Question]] = tuple
+    questions: Callable[[], Iterable[OpenQuestion]] = tuple
     engine: str = ""
     gateway_url: str = ""
     metrics_url: str = ""
@@ -249,7 +249,7 @@ class DaemonStatus:
             notices.append(f"checkpoint {newest.sentence}")
         for one in self.questions():
             answers = f"`epactl approve {one.number}` or `epactl deny {one.number}`"
-            notices.append(f"{one.subject.subsystem} asks for {one.subject}: {answers}")
+            notices.append(f"{one.subsystem} asks for {one.line}: {answers}")
         return notices + [str(p["note"]) for p in self.probes.snapshot() if p["note"]]
 
 

@@ -102,7 +102,7 @@ def refusal_code(decision: Decision) -> str:
 
 
 HINTS: Final = {
-    "consent_needed": "a person has to do this: no consent can be given for a tool yet",
+    "consent_needed": "a person approves it: `epactl approvals` lists the question; call again once it is approved",
     "throttled": "call again later",
     "held": "the tool stays listed; call it again once the hold has ended",
     "tier_too_low": "a person sets the tier in [subsystems.NAME] tier, for the next start",

@@ -1,8 +1,8 @@
 """Call tools: each call is a turn, decided by the gate, recorded before it begins, and recorded at its end.
 
-The order is: the rate; the gate; a refusal's record, or the durable record that the call begins; the worker; the bound
-of its output; the record of its end. A call that may change anything is answered after that record is on the disk, a
-reading one before.
+The order is: the rate; the gate; a person's consent, where the gate wants it; a refusal's record, or the durable record
+that the call begins; the worker; the bound of its output; the record of its end. A call that may change anything is
+answered after that record is on the disk, a reading one before.
 
 | a crash comes | the ledger has | the next daemon |
 |---|---|---|
@@ -24,7 +24,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import partial
 from hashlib import sha256
 from typing import Final, Protocol
 
@@ -42,6 +43,7 @@ from epad.ledger.record import ToolOpened, ToolOutcome
 from epad.tools import answers, own
 from epad.tools.answers import End
 from epad.tools.catalogue import Catalogue
+from epad.tools.consent import Consents, Settled, Wanted
 from epad.tools.protocol import NO_REPLIES, Caller, Definition, Replies, ToolAnswer
 from epad.tools.rates import CallRates
 from epad.tools.running import Running
@@ -87,6 +89,8 @@ class CallContext:
     log: FilteringBoundLogger
     own: own.OwnTools = field(default_factory=dict)
     """The tools that no worker does."""
+    consents: Consents | None = None
+    """Asks a person; without it, nobody can consent."""
     grace_seconds: float = GRACE_SECONDS
     """How long after a tool's own time its worker may take to say so."""
 
@@ -101,6 +105,7 @@ class _Turn:
     risk: ToolRisk
     decision: Decision
     arguments: Mapping[str, object]
+    arguments_sha256: bytes
     key: str | None
     parent: str
 
@@ -164,7 +169,7 @@ class ToolCalls:
         context = self._context
         session = context.sessions.of(caller.subsystem)
         if session.name != caller.session:
-            return _refused("", "the session has ended: its process was started anew", "", "session_ended")
+            return _session_ended()
         wait = context.rates.take(caller.subsystem)
         if wait:
             why = f"{caller.subsystem} has made as many tool calls this minute as its limit allows"
@@ -172,7 +177,10 @@ class ToolCalls:
         risk = self._catalogue.risks[name]
         decision = self._decide(session, definition, risk)
         turn_name = self._name(context.clock.monotonic())
-        turn = _Turn(turn_name, session, definition, risk, decision, arguments, key, parent)
+        digest = sha256(msgspec.json.encode(arguments, order="sorted")).digest()
+        turn = _Turn(turn_name, session, definition, risk, decision, arguments, digest, key, parent)
+        if decision.needs_consent and context.consents is not None:
+            return await self._with_consent(turn, context.consents)
         if not decision.allowed:
             return await self._refuse(turn)
         return await self._carry_out(turn)
@@ -187,23 +195,53 @@ class ToolCalls:
             await asyncio.wait(self._closing)
         await self._context.workers.close()
 
-    def _decide(self, session: Session, definition: Definition, risk: ToolRisk) -> Decision:
+    def _decide(
+        self,
+        session: Session,
+        definition: Definition,
+        risk: ToolRisk,
+        consent: Consent = Consent.NONE,
+        *,
+        again: bool = False,
+    ) -> Decision:
+        """Have the gate decide; `again` about a call whose place of a throttled subsystem was taken before."""
         context = self._context
         name, category = definition.name, definition.category
-        shut = context.access.check(session.subsystem)
+        access = context.access
+        shut = access.shut(session.subsystem) if again else access.check(session.subsystem)
         own = context.access.held(session.subsystem).rung
         if shut is not None:
             label = own.label if own is not Rung.OPEN else Rung.BLOCK.label
             return Decision(False, False, f"hold/{label}", shut.message)
         hold = max(own, context.held(name, category))
         phase = column_of(context.phase(), is_cut=own is not Rung.OPEN)
-        decision = decide(session.tier, risk, phase, hold, session.taint, Consent.NONE)
+        decision = decide(session.tier, risk, phase, hold, session.taint, consent)
         return narrowed(decision, context.profile(session.subsystem), name, category)
 
-    async def _refuse(self, turn: _Turn) -> ToolAnswer:
+    async def _with_consent(self, turn: _Turn, consents: Consents) -> ToolAnswer:
+        """Have a person asked, and go on as the gate decides by the answer; a hold ends the waiting."""
+        session, definition, access = turn.session, turn.definition, self._context.access
+        wanted = Wanted(session, definition, turn.arguments, turn.arguments_sha256.hex(), turn.turn)
+        decide = partial(self._decide, session, definition, turn.risk, again=True)
+        waiting = Running()
+        self._running.add(waiting)
+        access.enter(session.subsystem, waiting)
+        try:
+            settled = await consents.settle(wanted, decide, waiting)
+        finally:
+            access.leave(session.subsystem, waiting)
+            self._running.discard(waiting)
+        if not self._context.sessions.lives(session.subsystem, session.name):
+            return _session_ended()
+        turn = replace(turn, decision=settled.decision)
+        return await (self._carry_out(turn) if settled.decision.allowed else self._refuse(turn, settled))
+
+    async def _refuse(self, turn: _Turn, settled: Settled | None = None) -> ToolAnswer:
         """Record a refusal, and return it."""
         decision = turn.decision
-        code = answers.refusal_code(decision)
+        code = (settled and settled.code) or answers.refusal_code(decision)
+        why = (settled and settled.why) or decision.sentence
+        hint = (settled and settled.hint) or answers.HINTS[code]
         self._context.log.info(
             "tool.refused", subsystem=turn.session.subsystem, tool=turn.definition.name, row=decision.row,
             turn=turn.turn,
@@ -212,8 +250,8 @@ class ToolCalls:
         try:
             await asyncio.shield(self._close(entry))
         except LedgerError:
-            return _refused("", decision.sentence, answers.HINTS[code], code)
-        return _refused(turn.turn, decision.sentence, answers.HINTS[code], code)
+            return _refused("", why, hint, code)
+        return _refused(turn.turn, why, hint, code)
 
     async def _carry_out(self, turn: _Turn) -> ToolAnswer:
         running = Running()
@@ -337,7 +375,7 @@ def _opening_of(turn: _Turn) -> OpenTool:
         taint=session.taint,
         row=turn.decision.row,
         definition_sha256=bytes.fromhex(turn.definition.sha256),
-        arguments_sha256=sha256(msgspec.json.encode(turn.arguments, order="sorted")).digest(),
+        arguments_sha256=turn.arguments_sha256,
         parent=turn.parent,
         idempotency_key=turn.key,
     )
@@ -359,6 +397,10 @@ def _closing_of(turn: _Turn, end: End) -> CloseTool:
         cpu_ms=end.cpu_ms,
         wall_ms=end.wall_ms,
     )
+
+
+def _session_ended() -> ToolAnswer:
+    return _refused("", "the session has ended: its process was started anew", "", "session_ended")
 
 
 def _refused(turn: str, why: str, hint: str, code: str) -> ToolAnswer:

@@ -54,6 +54,10 @@ class Sessions:
             session = self._sessions[subsystem] = Session(name, subsystem, self._tier(subsystem))
         return session
 
+    def lives(self, subsystem: str, name: str) -> bool:
+        """Tell if a session of this name has not ended. It begins none."""
+        return name == _name(subsystem, self._process(subsystem) or self._run)
+
 
 def _name(subsystem: str, process: str) -> str:
     return sha256(f"epad/session/1\0{subsystem}\0{process}".encode()).hexdigest()[:32]

@@ -1,7 +1,7 @@
 """Read the form that answers a question of a subsystem, or takes an approval back. Pure.
 
-A button names the host that it was shown for, beside the number of its question: the daemon counts questions from one
-each time it starts, so that a page of before could answer another one.
+A button names the host or the call that it was shown for, beside the number of its question: the daemon counts
+questions from one each time it starts, so that a page of before could answer another one.
 """
 
 from __future__ import annotations
@@ -28,18 +28,22 @@ class Verb(StrEnum):
     """Lists what a button does."""
 
     ONCE = "once"
+    TEN_MINUTES = "ten-minutes"
     HOUR = "hour"
     ALWAYS = "always"
     DENY = "deny"
     REVOKE = "revoke"
 
 
-_SECONDS: Final = {Verb.ONCE: ONCE, Verb.HOUR: APPROVED_SECONDS, Verb.ALWAYS: None}
+_SECONDS: Final = {Verb.ONCE: ONCE, Verb.TEN_MINUTES: 600.0, Verb.HOUR: APPROVED_SECONDS, Verb.ALWAYS: None}
 
 
 @dataclass(frozen=True, slots=True)
 class PageAnswer:
-    """Holds the order of one button. `number` is that of the question; 0 for an approval that is taken back."""
+    """Holds the order of one button. `number` is that of the question; 0 for an approval that is taken back.
+
+    `place` is the host with its port, or the mark of a question about a tool.
+    """
 
     operation: Operation
     number: int
@@ -49,18 +53,19 @@ class PageAnswer:
 
     @property
     def name(self) -> str:
-        """Return the name in the order: the question's number, or the host with its port."""
+        """Return the name in the order: the question's number, or the place."""
         return str(self.number) if self.number else self.place
 
     def is_asked(self, approvals: Approvals) -> bool:
-        """Tell if its question is still about the host that it was shown for."""
+        """Tell if its question is still about the host or the call that it was shown for."""
         if not self.number:
             return True
-        return any(
+        hosts = {
             (one["number"], one["subsystem"], f"{one['host']}:{one['port']}")
-            == (self.number, self.subsystem, self.place)
             for one in approvals["questions"]
-        )
+        }
+        tools = {(one["number"], one["subsystem"], one["mark"]) for one in approvals["tool_questions"]}
+        return (self.number, self.subsystem, self.place) in hosts | tools
 
 
 def button_value(verb: Verb, subsystem: str, place: str, number: int = 0) -> str:

@@ -12,11 +12,10 @@ from epad.confinement.approvals import (
     MOST_OPEN,
     ONCE,
     ApprovalError,
-    Approvals,
     Question,
     State,
-    Subject,
 )
+from epad.confinement.host_questions import HostQuestions, HostSubject
 from runners.egress.rules import HostRule
 from statemachine.clock import ManualClock
 
@@ -27,21 +26,21 @@ def clock() -> ManualClock:
 
 
 @pytest.fixture
-def approvals(clock: ManualClock) -> Approvals:
-    return Approvals(clock)
+def approvals(clock: ManualClock) -> HostQuestions:
+    return HostQuestions(clock)
 
 
-def subject(host: str = "a.example", subsystem: str = "agent") -> Subject:
-    return Subject(subsystem, host, 443)
+def subject(host: str = "a.example", subsystem: str = "agent") -> HostSubject:
+    return HostSubject(subsystem, host, 443)
 
 
-def asked(approvals: Approvals, host: str = "a.example", connection: int = 1) -> Question:
+def asked(approvals: HostQuestions, host: str = "a.example", connection: int = 1) -> Question[HostSubject]:
     question = approvals.ask(subject(host), connection)
     assert question is not None
     return question
 
 
-def test_a_question_has_a_number_and_those_who_wait(approvals: Approvals) -> None:
+def test_a_question_has_a_number_and_those_who_wait(approvals: HostQuestions) -> None:
     """Connections for the same host and port wait for the same answer."""
     question = asked(approvals, connection=7)
     assert asked(approvals, connection=8) is question
@@ -49,7 +48,7 @@ def test_a_question_has_a_number_and_those_who_wait(approvals: Approvals) -> Non
     assert asked(approvals, "b.example", 9).number == 2
 
 
-def test_an_approval_lets_go_and_is_a_rule_for_its_time(approvals: Approvals, clock: ManualClock) -> None:
+def test_an_approval_lets_go_and_is_a_rule_for_its_time(approvals: HostQuestions, clock: ManualClock) -> None:
     question = asked(approvals, connection=7)
     assert approvals.approve(question.number, 60.0, "needed") == [7]
     assert approvals.rules("agent") == (HostRule("a.example"),)
@@ -62,15 +61,15 @@ def test_an_approval_lets_go_and_is_a_rule_for_its_time(approvals: Approvals, cl
     assert asked(approvals, connection=9).number == 2
 
 
-def test_an_approval_for_ever_has_no_end(approvals: Approvals, clock: ManualClock) -> None:
+def test_an_approval_for_ever_has_no_end(approvals: HostQuestions, clock: ManualClock) -> None:
     """And is known to the next daemon."""
     approvals.approve(asked(approvals).number, None)
     clock.advance(1e9)
     assert approvals.rules("agent") == (HostRule("a.example"),)
-    assert Approvals(clock, tuple(approvals.always)).rules("agent") == (HostRule("a.example"),)
+    assert HostQuestions(clock, tuple(approvals.always)).rules("agent") == (HostRule("a.example"),)
 
 
-def test_a_denial_holds_for_an_hour(approvals: Approvals, clock: ManualClock) -> None:
+def test_a_denial_holds_for_an_hour(approvals: HostQuestions, clock: ManualClock) -> None:
     """An agent that tries again does not ask again."""
     assert approvals.deny(asked(approvals, connection=7).number) == [7]
     assert asked(approvals, connection=8).state is State.DENIED
@@ -78,7 +77,9 @@ def test_a_denial_holds_for_an_hour(approvals: Approvals, clock: ManualClock) ->
     assert asked(approvals, connection=9).state is State.OPEN
 
 
-def test_what_nobody_answers_in_time_can_still_be_approved(approvals: Approvals, clock: ManualClock) -> None:
+def test_what_nobody_answers_in_time_can_still_be_approved(
+    approvals: HostQuestions, clock: ManualClock
+) -> None:
     question = asked(approvals, connection=7)
     clock.advance(ANSWER_SECONDS)
     assert approvals.expire() == [question]
@@ -89,7 +90,7 @@ def test_what_nobody_answers_in_time_can_still_be_approved(approvals: Approvals,
     assert asked(approvals, connection=8).state is State.ALLOWED
 
 
-def test_a_later_try_opens_the_same_question_again(approvals: Approvals, clock: ManualClock) -> None:
+def test_a_later_try_opens_the_same_question_again(approvals: HostQuestions, clock: ManualClock) -> None:
     question = asked(approvals)
     clock.advance(ANSWER_SECONDS)
     approvals.expire()
@@ -97,7 +98,7 @@ def test_a_later_try_opens_the_same_question_again(approvals: Approvals, clock: 
     assert (question.state, question.deadline) == (State.OPEN, clock.monotonic() + ANSWER_SECONDS)
 
 
-def test_a_subsystem_has_a_few_questions_open(approvals: Approvals) -> None:
+def test_a_subsystem_has_a_few_questions_open(approvals: HostQuestions) -> None:
     """Another one is not hindered; one that is answered makes room."""
     for number in range(MOST_OPEN):
         asked(approvals, f"h{number}.example", number)
@@ -108,7 +109,7 @@ def test_a_subsystem_has_a_few_questions_open(approvals: Approvals) -> None:
     assert approvals.ask(subject("more.example"), 102) is not None
 
 
-def test_who_hangs_up_asks_no_more(approvals: Approvals) -> None:
+def test_who_hangs_up_asks_no_more(approvals: HostQuestions) -> None:
     question = asked(approvals, connection=7)
     asked(approvals, connection=8)
     approvals.withdraw(7)
@@ -119,7 +120,7 @@ def test_who_hangs_up_asks_no_more(approvals: Approvals) -> None:
     assert approvals.next_change() is None
 
 
-def test_a_held_subsystem_is_denied_all_and_may_ask_again_later(approvals: Approvals) -> None:
+def test_a_held_subsystem_is_denied_all_and_may_ask_again_later(approvals: HostQuestions) -> None:
     asked(approvals, "a.example", 1)
     asked(approvals, "b.example", 2)
     other = approvals.ask(subject("a.example", "other"), 3)
@@ -128,7 +129,7 @@ def test_a_held_subsystem_is_denied_all_and_may_ask_again_later(approvals: Appro
     assert asked(approvals, "a.example", 4).state is State.OPEN
 
 
-def test_an_approval_can_be_taken_back(approvals: Approvals) -> None:
+def test_an_approval_can_be_taken_back(approvals: HostQuestions) -> None:
     approvals.approve(asked(approvals).number, None)
     assert approvals.revoke(subject())
     assert not approvals.revoke(subject())
@@ -136,7 +137,7 @@ def test_an_approval_can_be_taken_back(approvals: Approvals) -> None:
 
 
 @pytest.mark.parametrize("answer", ["approve", "deny"])
-def test_a_question_is_answered_once(approvals: Approvals, answer: str) -> None:
+def test_a_question_is_answered_once(approvals: HostQuestions, answer: str) -> None:
     """And one that there is not, never."""
     with pytest.raises(ApprovalError, match="there is no question 1; `epactl approvals`"):
         getattr(approvals, answer)(1)
@@ -145,7 +146,7 @@ def test_a_question_is_answered_once(approvals: Approvals, answer: str) -> None:
         getattr(approvals, answer)(1)
 
 
-def test_once_is_for_those_who_wait(approvals: Approvals) -> None:
+def test_once_is_for_those_who_wait(approvals: HostQuestions) -> None:
     """The next one asks anew, and no rule lets it pass."""
     question = asked(approvals, connection=7)
     asked(approvals, connection=8)
@@ -156,7 +157,7 @@ def test_once_is_for_those_who_wait(approvals: Approvals) -> None:
     assert (again.number, again.state, again.waiting) == (2, State.OPEN, [9])
 
 
-def test_once_is_for_the_next_where_nobody_waits(approvals: Approvals, clock: ManualClock) -> None:
+def test_once_is_for_the_next_where_nobody_waits(approvals: HostQuestions, clock: ManualClock) -> None:
     """For one, within an hour, and by no rule: the door asks for it."""
     number = asked(approvals, connection=7).number
     approvals.withdraw(7)
@@ -172,7 +173,7 @@ def test_once_is_for_the_next_where_nobody_waits(approvals: Approvals, clock: Ma
 
 
 @pytest.mark.parametrize("seconds", [60.0, None, ONCE])
-def test_what_is_taken_back_is_asked_for_anew(approvals: Approvals, seconds: float | None) -> None:
+def test_what_is_taken_back_is_asked_for_anew(approvals: HostQuestions, seconds: float | None) -> None:
     number = asked(approvals, connection=7).number
     approvals.withdraw(7)
     approvals.approve(number, seconds)
@@ -184,7 +185,7 @@ def test_what_is_taken_back_is_asked_for_anew(approvals: Approvals, seconds: flo
 
 def test_an_approval_of_an_earlier_run_is_taken_back(clock: ManualClock) -> None:
     """No question answers to it."""
-    approvals = Approvals(clock, [subject(), subject("b.example")])
+    approvals = HostQuestions(clock, [subject(), subject("b.example")])
     assert [(one.subject, one.until, one.question) for one in approvals.standing()] == [
         (subject(), None, None),
         (subject("b.example"), None, None),
@@ -193,7 +194,7 @@ def test_an_approval_of_an_earlier_run_is_taken_back(clock: ManualClock) -> None
     assert approvals.rules("agent") == (HostRule("b.example"),)
 
 
-def test_a_question_that_no_one_has_allowed_is_not_taken_back(approvals: Approvals) -> None:
+def test_a_question_that_no_one_has_allowed_is_not_taken_back(approvals: HostQuestions) -> None:
     """Who waits goes on waiting; who was denied stays denied."""
     question = asked(approvals, connection=7)
     assert not approvals.revoke(subject())
@@ -203,7 +204,7 @@ def test_a_question_that_no_one_has_allowed_is_not_taken_back(approvals: Approva
     assert asked(approvals, connection=8).state is State.DENIED
 
 
-def test_a_question_that_is_asked_again_forgets_who_asked_before(approvals: Approvals) -> None:
+def test_a_question_that_is_asked_again_forgets_who_asked_before(approvals: HostQuestions) -> None:
     """Another program may ask now: the former's name would speak for it."""
     question = asked(approvals, connection=7)
     question.program = "git"
@@ -224,7 +225,7 @@ STEPS = st.lists(
 def test_whatever_happens_nobody_waits_for_nothing(steps: list[tuple[str, int]]) -> None:
     """Who waits, waits for an open question; only what a person allowed is a rule; a few are open at most."""
     clock = ManualClock()
-    approvals = Approvals(clock)
+    approvals = HostQuestions(clock)
     allowed: set[HostRule] = set()
     for connection, (step, number) in enumerate(steps):
         try:

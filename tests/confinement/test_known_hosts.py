@@ -8,12 +8,12 @@ from pathlib import Path
 import pytest
 from patience import until
 
-from epad.confinement.approvals import Subject
+from epad.confinement.host_questions import HostSubject
 from epad.confinement.known_hosts import KNOWN_HOST_SCHEMA, MOST_KNOWN, KnownHosts
 from epad.storage.database import Database, fetch
 from statemachine.clock import ManualClock
 
-SUBJECT = Subject("agent", "a.example", 443)
+SUBJECT = HostSubject("agent", "a.example", 443)
 
 
 @pytest.fixture
@@ -34,15 +34,15 @@ async def test_a_host_is_first_once(database: Database) -> None:
     await hosts.load()
     assert hosts.is_first(SUBJECT)
     assert not hosts.is_first(SUBJECT)
-    assert hosts.is_first(Subject("other", "a.example", 443))
-    assert hosts.is_first(Subject("agent", "a.example", 8443))
+    assert hosts.is_first(HostSubject("other", "a.example", 443))
+    assert hosts.is_first(HostSubject("agent", "a.example", 8443))
     written = 0
     while written < 3:
         written = await rows(database)
     later = KnownHosts(database, ManualClock())
     await later.load()
     assert not later.is_first(SUBJECT)
-    assert later.is_first(Subject("agent", "b.example", 443))
+    assert later.is_first(HostSubject("agent", "b.example", 443))
     await later.close()
 
 
@@ -63,7 +63,7 @@ async def test_an_approval_for_ever_is_kept(database: Database) -> None:
 
 async def test_an_approval_that_is_taken_back_is_kept_no_longer(database: Database) -> None:
     """The other one is, and the host stays one that was reached."""
-    hosts, other = KnownHosts(database, ManualClock()), Subject("agent", "a.example", 8443)
+    hosts, other = KnownHosts(database, ManualClock()), HostSubject("agent", "a.example", 8443)
     assert hosts.is_first(SUBJECT)
     for subject in (SUBJECT, other):
         await hosts.approve(subject, "needed")

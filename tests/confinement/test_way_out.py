@@ -14,7 +14,8 @@ from patience import until
 from tls_hello import real_hello
 from way_out_world import WayOutWorld, way_out_world
 
-from epad.confinement.approvals import ONCE, ApprovalError, State, Subject
+from epad.confinement.approvals import ONCE, ApprovalError, State
+from epad.confinement.host_questions import HostSubject
 from epad.confinement.metrics import EGRESS_OPEN
 from epad.storage.event_log import EventKind
 from probes.egress import EgressOpened, EgressRefused, EgressSent
@@ -221,11 +222,11 @@ async def test_an_approval_for_once_lets_one_through(world: WayOutWorld) -> None
     assert (await world.events.one(EventKind.EGRESS_ASKED, 3))["question"] == 3
 
 
-async def approved_tunnel(world: WayOutWorld) -> tuple[Client, Subject]:
+async def approved_tunnel(world: WayOutWorld) -> tuple[Client, HostSubject]:
     """A tunnel that an approval stands for: a rule pins its name, which is taken out of the policy afterwards."""
     await world.open("agent", RULE, ask=True)
     client = await world.tunnel()
-    subject = Subject("agent", "a.example", world.server_port)
+    subject = HostSubject("agent", "a.example", world.server_port)
     world.approvals._always.add(subject)
     world.policy("agent", ask=True)
     world.way_out.configure()

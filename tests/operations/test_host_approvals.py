@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from epad.confinement.approvals import ONCE, Approvals, Question, Subject
+from epad.confinement.approvals import ONCE, Question
+from epad.confinement.host_questions import HostQuestions, HostSubject
 from epad.confinement.policy import Policy
 from epad.operations.host_approvals import HostApprovals
 from epad.operations.protocol import ConflictError, UnknownApprovalError, UnknownQuestionError
@@ -12,7 +13,7 @@ from epad.storage.database import DatabaseError
 from runners.egress.rules import parse
 from statemachine.clock import ManualClock
 
-SUBJECT = Subject("agent", "a.example", 443)
+SUBJECT = HostSubject("agent", "a.example", 443)
 
 
 class World:
@@ -20,43 +21,43 @@ class World:
 
     def __init__(self) -> None:
         self.clock = ManualClock()
-        self.approvals = Approvals(self.clock)
-        self.kept: list[tuple[Subject, str]] = []
+        self.approvals = HostQuestions(self.clock)
+        self.kept: list[tuple[HostSubject, str]] = []
         self.disk_is_full = False
         self.hosts: tuple[str, ...] = ()
-        self.revoked: list[tuple[Subject, str]] = []
+        self.revoked: list[tuple[HostSubject, str]] = []
         self.asked = HostApprovals(self, self.Disk(self))
 
     class Disk:
         def __init__(self, world: World) -> None:
             self._world = world
 
-        async def approve(self, subject: Subject, reason: str) -> None:
+        async def approve(self, subject: HostSubject, reason: str) -> None:
             if self._world.disk_is_full:
                 raise DatabaseError("the disk is full")
             self._world.kept.append((subject, reason))
 
-        async def revoke(self, subject: Subject) -> None:
+        async def revoke(self, subject: HostSubject) -> None:
             if self._world.disk_is_full:
                 raise DatabaseError("the disk is full")
             self._world.kept = [one for one in self._world.kept if one[0] != subject]
 
-    async def revoke(self, subject: Subject, reason: str) -> int | None:
+    async def revoke(self, subject: HostSubject, reason: str) -> int | None:
         self.revoked.append((subject, reason))
         return 2 if self.approvals.revoke(subject) else None
 
-    def moved(self, subject: Subject) -> tuple[int, int]:
+    def moved(self, subject: HostSubject) -> tuple[int, int]:
         return (7, 9) if subject == SUBJECT else (0, 0)
 
     def policy(self, subsystem: str) -> Policy:
         return Policy(subsystem, "workspace", "/w", "/w", (), hosts=tuple(map(parse, self.hosts)))
 
-    def approve(self, number: int, seconds: float | None, reason: str) -> Question:
+    def approve(self, number: int, seconds: float | None, reason: str) -> Question[HostSubject]:
         question = self.approvals.answerable(number)
         self.approvals.approve(number, seconds, reason)
         return question
 
-    def deny(self, number: int, reason: str) -> Question:
+    def deny(self, number: int, reason: str) -> Question[HostSubject]:
         question = self.approvals.answerable(number)
         self.approvals.deny(number, reason)
         return question
@@ -73,7 +74,7 @@ def world() -> World:
 
 async def test_a_question_is_shown_with_the_time_that_is_left(world: World) -> None:
     world.clock.advance(10)
-    [question] = world.asked.show()["questions"]
+    [question] = world.asked.show().questions
     assert question == {
         "number": 1, "subsystem": "agent", "host": "a.example", "port": 443, "state": "open",
         "program": "python3 agent.py", "tries": 1, "asked_seconds_ago": 10.0, "left_seconds": 20.0, "reason": "",
@@ -81,12 +82,12 @@ async def test_a_question_is_shown_with_the_time_that_is_left(world: World) -> N
     }  # fmt: skip
     world.clock.advance(30)
     world.approvals.expire()
-    assert world.asked.show()["questions"][0]["left_seconds"] is None
+    assert world.asked.show().questions[0]["left_seconds"] is None
 
 
 async def test_an_approval_for_a_time_is_kept_nowhere(world: World) -> None:
     assert await world.asked.approve("1", 60.0, "needed") == "agent may reach a.example:443 for 60 s"
-    [question] = world.asked.show()["questions"]
+    [question] = world.asked.show().questions
     assert (question["state"], question["left_seconds"], question["reason"]) == ("allowed", 60.0, "needed")
     assert world.kept == []
 
@@ -99,7 +100,7 @@ async def test_an_approval_for_ever_is_on_the_disk_first(world: World) -> None:
     world.disk_is_full = False
     assert await world.asked.approve("1", None, "needed") == "agent may reach a.example:443 for ever"
     assert world.kept == [(SUBJECT, "needed")]
-    assert world.asked.show()["always"] == {"agent": ["a.example:443"]}
+    assert world.asked.show().always == {"agent": ["a.example:443"]}
 
 
 async def test_a_denial_says_what_holds(world: World) -> None:
@@ -119,19 +120,19 @@ async def test_an_unknown_number_names_those_that_there_are(world: World, number
 async def test_what_the_policy_names_by_now_would_widen_nothing(world: World) -> None:
     """A reload has named the host since it was asked for, by itself or with all below a name."""
     world.hosts = ("a.example",)
-    assert world.asked.show()["questions"][0]["widens"] == []
+    assert world.asked.show().questions[0]["widens"] == []
 
 
 async def test_an_approval_for_once_says_so(world: World) -> None:
     assert await world.asked.approve("1", ONCE, "needed") == "agent may reach a.example:443 once"
-    assert world.asked.show()["standing"] == []  # who waited has used it up
+    assert world.asked.show().standing == []  # who waited has used it up
 
 
 async def test_what_stands_is_shown_with_its_end_and_its_bytes(world: World) -> None:
     """Beside that which an earlier run of the daemon was given, which no question answers."""
     await world.asked.approve("1", 60.0, "needed")
-    world.approvals._always.add(Subject("agent", "old.example", 8443))
-    timed, always = world.asked.show()["standing"]
+    world.approvals._always.add(HostSubject("agent", "old.example", 8443))
+    timed, always = world.asked.show().standing
     assert timed == {
         "subsystem": "agent", "host": "a.example", "port": 443, "number": 1, "left_seconds": 60.0, "once": False,
         "reason": "needed", "sent_bytes": 7, "received_bytes": 9,
@@ -153,7 +154,7 @@ async def test_an_approval_is_taken_back_by_its_number_or_its_host(
     assert revoked.is_kept
     assert world.revoked == [(SUBJECT, "enough")]
     assert world.kept == []
-    assert world.asked.show()["standing"] == []
+    assert world.asked.show().standing == []
 
 
 async def test_a_disk_that_takes_nothing_keeps_no_host_open(world: World) -> None:
@@ -169,7 +170,7 @@ async def test_a_disk_that_takes_nothing_keeps_no_host_open(world: World) -> Non
 
 async def test_an_approval_of_two_subsystems_is_not_guessed(world: World) -> None:
     await world.asked.approve("1", 60.0, "needed")
-    other = world.approvals.ask(Subject("other", "a.example", 443), 8)
+    other = world.approvals.ask(HostSubject("other", "a.example", 443), 8)
     assert other is not None
     await world.asked.approve(str(other.number), 60.0, "needed")
     with pytest.raises(
@@ -178,7 +179,7 @@ async def test_an_approval_of_two_subsystems_is_not_guessed(world: World) -> Non
         await world.asked.revoke("a.example", "", "enough")
     assert world.revoked == []
     await world.asked.revoke("a.example", "other", "enough")
-    assert world.revoked == [(Subject("other", "a.example", 443), "enough")]
+    assert world.revoked == [(HostSubject("other", "a.example", 443), "enough")]
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from typing import Any, cast
 import pytest
 import structlog
 from epad_story import Story, in_lifeboat
+from fake_operations import asked
 
 from epad.answers.confinement import Approvals
 from epad.answers.decisions import Recovery
@@ -25,8 +26,9 @@ from epad.datastore.datastores import Datastores
 from epad.gate.permissions import Tier
 from epad.gateway.client_keys import Keys
 from epad.operations import implementation as module
+from epad.operations.all_approvals import AllApprovals
 from epad.operations.budgets import BudgetOrders
-from epad.operations.host_approvals import HostApprovals, Revoked
+from epad.operations.host_approvals import Revoked
 from epad.operations.implementation import DaemonOperations
 from epad.operations.learning import LearningError
 from epad.operations.protocol import (
@@ -82,7 +84,7 @@ class Bench:
             self.give_up,
             lambda: None,
             lambda: asyncio.sleep(0, cast("Recovery", {})),
-            cast("HostApprovals", self),
+            cast("AllApprovals", self),
             self,
             cast("ToolLooks", self),
         )
@@ -93,7 +95,7 @@ class Bench:
         self.accepted = name
 
     def show(self) -> Approvals:
-        return {"questions": [], "standing": [], "always": {"chat": ["a.example:443"]}}
+        return {**asked(), "always": {"chat": ["a.example:443"]}}
 
     async def approve(self, number: str, seconds: float | None, reason: str) -> str:
         return f"{number} for {seconds}: {reason}"

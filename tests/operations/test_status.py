@@ -22,8 +22,8 @@ from epad.configuration.confine_schema import ConfineConfig
 from epad.configuration.directories import Directories
 from epad.configuration.embedded_default import NOTICE
 from epad.configuration.schema import Config, SubsystemConfig, UpstreamConfig
-from epad.confinement.approvals import Approvals, Subject
 from epad.confinement.cells import Confinement
+from epad.confinement.host_questions import HostQuestions, HostSubject
 from epad.ledger.integrity import LedgerStatus
 from epad.operations.status import DaemonStatus
 from epad.probing.loops import ProbeLoops
@@ -77,7 +77,7 @@ class Bench:
     def __init__(self, config: Config | None = None) -> None:
         self.story = Story()
         self.incidents: list[CascadeIncident] = []
-        self.approvals = Approvals(self.story.clock)
+        self.approvals = HostQuestions(self.story.clock)
         self.loops = ProbeLoops(
             [NoGpu()], lambda _: None, self.story.clock, self.story.events, self.story.metrics
         )
@@ -266,7 +266,7 @@ async def test_notices_hold_what_a_probe_has_to_say() -> None:
 def test_notices_hold_who_asks_for_a_host() -> None:
     """With how it is answered, for as long as it waits."""
     bench = Bench()
-    bench.approvals.ask(Subject("chat", "a.example", 443), 1)
+    bench.approvals.ask(HostSubject("chat", "a.example", 443), 1)
     assert bench.daemon_status.notices() == [
         "chat asks for a.example:443: `epactl approve 1` or `epactl deny 1`"
     ]

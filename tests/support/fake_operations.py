@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 from blank_answer import blank
 
-from epad.answers.confinement import Approvals, HostQuestion, PolicyChanges, StandingApproval
+from epad.answers.confinement import (
+    Approvals,
+    HostQuestion,
+    PolicyChanges,
+    StandingApproval,
+    StandingConsent,
+    ToolQuestion,
+)
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
 from epad.answers.orders import Budgets, Limit, Result
 from epad.answers.status import Anomaly, Gpu, Host, ServedUpstream, Status, Subsystem
@@ -109,6 +116,56 @@ def question(number: int, **changes: Any) -> HostQuestion:
         **changes,
     }
     return msgspec.convert(answer, HostQuestion)
+
+
+def asked(
+    *questions: HostQuestion, tools: Sequence[ToolQuestion] = (), consents: Sequence[StandingConsent] = ()
+) -> Approvals:
+    """Questions about hosts, and those about tools; no approval of a host."""
+    return {
+        "questions": questions,
+        "standing": [],
+        "always": {},
+        "tool_questions": tools,
+        "tool_standing": consents,
+    }
+
+
+def tool_question(number: int, **changes: Any) -> ToolQuestion:
+    """A question of chat about a file that is to be deleted, unless told otherwise."""
+    answer = {
+        **blank(ToolQuestion),
+        "number": number,
+        "subsystem": "chat",
+        "tool": "file_delete",
+        "asks": "file_delete on /work/a.txt",
+        "covers": "in /work",
+        "arguments": '{"path": "a.txt"}',
+        "both_taints": False,
+        "state": "open",
+        "tries": 1,
+        "asked_seconds_ago": 5.0,
+        "left_seconds": 295.0,
+        "mark": "file_delete:0123456789abcdef",
+        **changes,
+    }
+    return msgspec.convert(answer, ToolQuestion)
+
+
+def consent(number: int, **changes: Any) -> StandingConsent:
+    """A consent to chat's deleting, unless told otherwise."""
+    answer = {
+        **blank(StandingConsent),
+        "number": number,
+        "subsystem": "chat",
+        "tool": "file_delete",
+        "covers": "in /work",
+        "left_seconds": 600.0,
+        "once": False,
+        "reason": "needed",
+        **changes,
+    }
+    return msgspec.convert(answer, StandingConsent)
 
 
 def approval(host: str, **changes: Any) -> StandingApproval:
@@ -223,7 +280,7 @@ class FakeOperations:
         self.printing: list[list[str]] = []
         self.logs_asked: list[tuple[str, int, float | None]] = []
         self.subscribed = asyncio.Event()
-        self.host_approvals: Approvals = {"questions": [], "standing": [], "always": {}}
+        self.host_approvals = asked()
         self.tool_list: ToolList = {"enabled": False, "tiers": {}, "tools": []}
         self.traces: dict[str, dict[int, Trace]] = {}
         self.policy_changes: PolicyChanges = {"needs_reason": False, "changes": []}

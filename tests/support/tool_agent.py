@@ -36,17 +36,19 @@ class Agent:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def ask(self, method: str, path: str, body: object = None) -> bytes:
+    def ask(self, method: str, path: str, body: object = None, key: str = "") -> bytes:
         connection = Connection(self._path)
         with contextlib.closing(connection):
             headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+            if key:
+                headers["Idempotency-Key"] = key
             connection.request(method, path, None if body is None else json.dumps(body), headers)
             return connection.getresponse().read()
 
-    def call(self, tool: str, **arguments: object) -> dict[str, Any]:
-        answer: dict[str, Any] = json.loads(
-            self.ask("POST", "/tools/call", {"name": tool, "arguments": arguments})
-        )
+    def call(self, tool: str, *, key: str = "", **arguments: object) -> dict[str, Any]:
+        """Call a tool; `key` is the call's idempotency key."""
+        body = {"name": tool, "arguments": arguments}
+        answer: dict[str, Any] = json.loads(self.ask("POST", "/tools/call", body, key))
         return answer
 
     def mcp(self, tool: str, **arguments: object) -> dict[str, Any]:

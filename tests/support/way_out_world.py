@@ -13,8 +13,8 @@ from fake_internet import Client, Received, hang_up
 from patience import until
 from tls_hello import real_hello
 
-from epad.confinement.approvals import Approvals, Subject
 from epad.confinement.egress_record import EgressRecord
+from epad.confinement.host_questions import HostQuestions, HostSubject
 from epad.confinement.policy import Policy
 from epad.confinement.way_out import WayOut, WayOutContext
 from epad.metrics.registry import Metrics
@@ -65,9 +65,9 @@ class NewHosts:
     """Knows a host once it was reached."""
 
     def __init__(self) -> None:
-        self._known: set[Subject] = set()
+        self._known: set[HostSubject] = set()
 
-    def is_first(self, subject: Subject) -> bool:
+    def is_first(self, subject: HostSubject) -> bool:
         known = subject in self._known
         self._known.add(subject)
         return not known
@@ -79,7 +79,7 @@ class WayOutWorld:
     def __init__(self) -> None:
         self.events, self.observer, self.metrics = KeptEvents(), KeptObserver(), Metrics()
         self.clock = SystemClock()
-        self.approvals = Approvals(self.clock)
+        self.approvals = HostQuestions(self.clock)
         self.policies: dict[str, Policy] = {}
         self.decoy = "a-key-that-opens-nothing-at-all"
         self.server = Received()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fake_operations import question
+from fake_operations import asked, question
 
 from epad.answers.confinement import Approvals
 from epad.operations.bodies import ApprovalOrder, OrderBody, RevocationOrder
@@ -61,8 +61,7 @@ def test_always_needs_a_reason() -> None:
 
 
 def approvals(**changes: object) -> Approvals:
-    asked = question(7, subsystem="agent", host="a.example", **changes)
-    return {"questions": [asked], "standing": [], "always": {}}
+    return asked(question(7, subsystem="agent", host="a.example", **changes))
 
 
 @pytest.mark.parametrize(

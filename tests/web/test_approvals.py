@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from fake_operations import FakeOperations, approval, question, status
+from fake_operations import FakeOperations, approval, asked, question, status
 
 from epad.answers.confinement import Approvals
 from epad.configuration.schema import WebConfig
@@ -45,6 +45,8 @@ def given() -> Approvals:
         ],
         "standing": [approval("always.example"), approval("hour.example", left_seconds=60.0, number=3)],
         "always": {"chat": ["always.example:443"]},
+        "tool_questions": [],
+        "tool_standing": [],
     }
 
 
@@ -67,7 +69,7 @@ def test_a_question_is_shown_with_all_that_an_answer_needs() -> None:
 
 
 def test_where_nobody_asks_and_nothing_is_approved_the_first_page_shows_nothing() -> None:
-    assert questions_panel({"questions": [], "standing": [], "always": {}}) is None
+    assert questions_panel(asked()) is None
 
 
 def test_what_can_be_answered_has_buttons() -> None:
@@ -93,7 +95,7 @@ def test_a_page_that_only_shows_has_no_button() -> None:
 def test_what_a_program_is_called_is_text() -> None:
     """An agent chooses it, and the host."""
     evil = question(7, program=EVIL, host=f'"{EVIL}', widens=[EVIL])
-    page = str(approvals_form({"questions": [evil], "standing": [], "always": {}}, TOKEN_FILE))
+    page = str(approvals_form(asked(evil), TOKEN_FILE))
     assert EVIL not in page
     assert "&lt;script&gt;" in page
 
@@ -101,8 +103,7 @@ def test_what_a_program_is_called_is_text() -> None:
 def test_old_questions_do_not_bury_the_new() -> None:
     """Those that wait come first, all of them; of those that nobody answered the newest."""
     late = [question(n, host=f"h{n}.example", state="unanswered", left_seconds=None) for n in range(1, 101)]
-    asked: Approvals = {"questions": [*late, question(200)], "standing": [], "always": {}}
-    page = str(approvals_form(asked, TOKEN_FILE))
+    page = str(approvals_form(asked(*late, question(200)), TOKEN_FILE))
     assert page.count("Approve once") == 2 * (1 + MOST_PAST)  # each has a label too
     assert page.index("files.example") < page.index("h100.example")
     assert "h80.example" not in page

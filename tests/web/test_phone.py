@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from fake_operations import FakeOperations, approval, gpu, question, status, subsystem
+from fake_operations import FakeOperations, approval, consent, gpu, question, status, subsystem, tool_question
 
 from epad.answers.decisions import Link
 from epad.answers.status import Status
@@ -114,6 +114,8 @@ async def make_pages() -> dict[str, bytes]:
         "questions": [asked, {**asked, "number": 8, "state": "unanswered"}],
         "standing": [approval(host, subsystem=LONG, reason=WORDS, sent_bytes=1 << 40)],
         "always": {},
+        "tool_questions": [tool_question(9, subsystem=LONG, asks=WORDS, covers=WORDS, arguments=WORDS * 20)],
+        "tool_standing": [consent(9, subsystem=LONG, covers=WORDS, reason=WORDS)],
     }
     return {
         "overview": overview_page(Overview(told, history, operations.stored, operations.host_approvals)),

@@ -1,4 +1,4 @@
-"""Show which hosts subsystems ask for, approve one for a time or for ever, and take an approval back."""
+"""Show which hosts and tools subsystems ask for, approve one for a time, and take an approval back."""
 
 from __future__ import annotations
 
@@ -11,22 +11,33 @@ from epad.operations.registry import Operation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from epad.answers.confinement import Approvals, HostQuestion, StandingApproval
+    from epad.answers.confinement import (
+        Approvals,
+        HostQuestion,
+        StandingApproval,
+        StandingConsent,
+        ToolQuestion,
+    )
 
-_HEADS = ("NUMBER", "SUBSYSTEM", "HOST", "STATE", "LEFT", "TRIES", "PROGRAM")
+_HEADS = ("NUMBER", "SUBSYSTEM", "ASKS FOR", "STATE", "LEFT", "TRIES", "PROGRAM")
+_STATE = _HEADS.index("STATE")
 
 
 def show(call: Call) -> int:
     """`epactl approvals`: a row for each question, those that wait last."""
     answer: Approvals = call.client.get(Operation.APPROVALS_READ.path)
-    rows = sorted(answer["questions"], key=lambda one: one["state"] == "open")
-    lines = (
-        render.table(_HEADS, [_cells(row) for row in rows], call.terminal.style) if rows else ["no questions"]
-    )
+    rows = [_cells(one, f"{one['host']}:{one['port']}", one["program"]) for one in answer["questions"]]
+    rows += [_cells(one, one["tool"], "") for one in answer["tool_questions"]]
+    rows.sort(key=lambda row: (row[_STATE] == "open", int(row[0])))
+    lines = render.table(_HEADS, rows, call.terminal.style) if rows else ["no questions"]
+    lines += [line for one in answer["tool_questions"] if one["state"] == "open" for line in _details(one)]
     lines += [_standing(one) for one in answer["standing"]]
+    lines += [_consent(one) for one in answer["tool_standing"]]
     if answer["standing"]:
         lines.append("`epactl approvals revoke HOST --subsystem NAME` takes one back")
-    if any(row["state"] == "open" for row in rows):
+    if answer["tool_standing"]:
+        lines.append("`epactl approvals revoke TOOL|NUMBER --subsystem NAME` takes a consent back")
+    if any(row[_STATE] == "open" for row in rows):
         lines.append("`epactl approve NUMBER [--for once|1h|always]` or `epactl deny NUMBER` answers one")
     call.terminal.show(answer, lines)
     return EXIT_OK
@@ -63,14 +74,31 @@ def _standing(one: StandingApproval) -> str:
     )
 
 
-def _cells(question: HostQuestion) -> tuple[str, ...]:
+def _consent(one: StandingConsent) -> str:
+    covers = (
+        "once, as it was shown" if one["once"] else f"{one['covers']} for {one['left_seconds']:.0f} s more"
+    )
+    return clean(f"{one['subsystem']} may call {one['tool']} {covers}")
+
+
+def _details(one: ToolQuestion) -> list[str]:
+    """Return what a person has to know of a call before an answer."""
+    lines = [
+        f"{one['number']}: {one['asks']}",
+        f"   arguments: {one['arguments']}",
+        f"   for a time it covers {one['tool']} {one['covers']}; once, this call alone",
+    ]
+    return [clean(line) for line in lines]
+
+
+def _cells(question: HostQuestion | ToolQuestion, what: str, program: str) -> tuple[str, ...]:
     left = question["left_seconds"]
     return (
         str(question["number"]),
         question["subsystem"],
-        f"{question['host']}:{question['port']}",
+        what,
         question["state"],
         "-" if left is None else f"{left:.0f} s",
         str(question["tries"]),
-        question["program"] or "-",
+        program or "-",
     )

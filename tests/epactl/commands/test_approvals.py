@@ -46,6 +46,8 @@ async def test_questions_are_shown_those_that_wait_last(
             standing("d.example", 9.0, once=True),
         ],
         "always": {"agent": ["b.example:443"]},
+        "tool_questions": [],
+        "tool_standing": [],
     }
     assert await epactl(door, "approvals") == 0
     lines = [line.split() for line in capsys.readouterr().out.splitlines()]
