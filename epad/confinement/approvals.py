@@ -86,6 +86,9 @@ class OpenQuestion(Protocol):
     @property
     def line(self) -> str: ...
 
+    @property
+    def about_tool(self) -> bool: ...
+
 
 @dataclass(frozen=True, slots=True)
 class Asks:
@@ -97,6 +100,7 @@ class Asks:
     line: str = ""
     details: str = ""
     exact: str = ""
+    about_tool: bool = False
 
 
 NO_WORDS: Final = Asks()
@@ -132,6 +136,11 @@ class Question(Generic[SubjectT]):
     def line(self) -> str:
         """Return the thing that is asked for, in one line."""
         return self.asks.line or str(self.subject)
+
+    @property
+    def about_tool(self) -> bool:
+        """Tell if it is about a tool."""
+        return self.asks.about_tool
 
     @property
     def deadline(self) -> float:

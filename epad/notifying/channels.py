@@ -23,11 +23,12 @@ from epad.notifying.redaction import redact
 _AGAIN = frozenset({408, 425, 429})
 _NTFY_PRIORITY = {Gravity.CALM: "3", Gravity.TROUBLE: "4", Gravity.CRITICAL: "5"}
 _URGENCY = {Gravity.CALM: "normal", Gravity.TROUBLE: "normal", Gravity.CRITICAL: "critical"}
-_TAGS = {Kind.ENDED: "white_check_mark", Kind.ASKED: "question"}
+_TAGS = {Kind.ENDED: "white_check_mark", Kind.ASKED: "question", Kind.TOOL_ASKED: "question"}
 _TITLES = {
     Kind.STARTED: "epad on {host}: trouble",
     Kind.ENDED: "epad on {host}: over",
     Kind.ASKED: "epad on {host}: question",
+    Kind.TOOL_ASKED: "epad on {host}: question",
     Kind.TEST: "epad on {host}: test",
 }
 

@@ -9,6 +9,7 @@ without any.
 from __future__ import annotations
 
 from enum import IntEnum, StrEnum
+from typing import Final
 
 import msgspec
 from msgspec import Struct
@@ -23,13 +24,17 @@ class Gravity(IntEnum):
 
 
 class Asked(Struct, frozen=True):
-    """Holds an open question. `asked_at` tells apart the times that one and the same was opened."""
+    """Holds an open question. `asked_at` tells apart the times that one and the same was opened.
+
+    `place` is the host, or the call of a tool (`about_tool`) with its target.
+    """
 
     number: int
     subsystem: str
     asked_at: float
     place: str
     program: str = ""
+    about_tool: bool = False
 
     @property
     def line(self) -> str:
@@ -71,6 +76,7 @@ class Kind(StrEnum):
     STARTED = "incident.started"
     ENDED = "incident.ended"
     ASKED = "host.asked"
+    TOOL_ASKED = "tool.asked"
     TEST = "test"
 
 
@@ -92,6 +98,10 @@ class Message(Struct, frozen=True):
     def may_disturb(self) -> bool:
         """Tell if it goes out in quiet hours: only a critical one, and only at its beginning."""
         return self.kind is not Kind.ENDED and self.incident.gravity is Gravity.CRITICAL
+
+
+QUESTIONS: Final = frozenset({Kind.ASKED, Kind.TOOL_ASKED})
+"""The kinds of messages that tell of a question."""
 
 
 class Incidents:

@@ -85,7 +85,14 @@ def view_of(
 
 
 def _asked(question: OpenQuestion) -> Asked:
-    return Asked(question.number, question.subsystem, question.asked_at, question.line, question.program)
+    return Asked(
+        question.number,
+        question.subsystem,
+        question.asked_at,
+        question.line,
+        question.program,
+        question.about_tool,
+    )
 
 
 def _address(config: NotifyConfig, key: str, environment: Mapping[str, str]) -> Address | None:

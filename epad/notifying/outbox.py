@@ -11,7 +11,7 @@ import msgspec
 import structlog
 
 from epad.notifying.channels import Channel, DeliveryError
-from epad.notifying.incident import Incident, Kind, Message
+from epad.notifying.incident import QUESTIONS, Incident, Kind, Message
 from epad.notifying.quiet import QuietHours
 
 FIRST_RETRY_SECONDS = 2.0
@@ -50,7 +50,7 @@ class Outbox:
         A subsystem's question takes the place of one before that has not gone out, and counts it: a night of questions
         pushes no incident out.
         """
-        if message.kind is Kind.ASKED:
+        if message.kind in QUESTIONS:
             self._put_question(message)
             return
         if message.kind is Kind.ENDED:
@@ -62,7 +62,7 @@ class Outbox:
     def _put_question(self, message: Message) -> None:
         for place, one in enumerate(self._waiting):
             is_going = place == 0 and self._sending is not None
-            if one.kind is Kind.ASKED and one.incident.id == message.incident.id and not is_going:
+            if one.kind in QUESTIONS and one.incident.id == message.incident.id and not is_going:
                 counted = msgspec.structs.replace(message, more=message.more + one.more + 1)
                 self._waiting[place] = counted
                 return

@@ -1,4 +1,4 @@
-"""Decide when a person is told that a subsystem asks for a host: one message a subsystem and minute. Pure.
+"""Decide when a person is told that a subsystem asks for a host or a tool: one message a subsystem and minute. Pure.
 
 The first question is told at once. Those that come within the minute are counted, and the newest of them is told when
 it is over, with the number of the others: an agent can bury nobody, and nothing is kept from anybody.
@@ -52,4 +52,5 @@ class QuestionNews:
 def _message(asked: Asked, more: int, phase: str, utc: float) -> Message:
     identity = f"asked-{asked.subsystem}"
     incident = Incident(identity, utc, Gravity.TROUBLE, phase, asked.line, (asked.subsystem,))
-    return Message(Kind.ASKED, incident, asked.line, utc, more)
+    kind = Kind.TOOL_ASKED if asked.about_tool else Kind.ASKED
+    return Message(kind, incident, asked.line, utc, more)

@@ -117,7 +117,7 @@ class Operation(StrEnum):
         "approvals_read",
         "/v1/approvals",
         "approvals",
-        "Show which hosts subsystems have asked for, and the answers.",
+        "Show which hosts and calls of tools a person is asked about, and the answers.",
         "Approvals",
     )
     TOOLS_READ = _read(
@@ -199,20 +199,20 @@ class Operation(StrEnum):
         "approve",
         "/v1/approvals/{name}/approve",
         "approve",
-        "Let a subsystem reach the host that it asks for.",
+        "Let a subsystem reach the host, or call the tool, that it asks for.",
         "ApprovalOrder",
     )
     DENY = _order(
         "deny",
         "/v1/approvals/{name}/deny",
         "deny",
-        "Refuse a subsystem the host that it asks for, for an hour.",
+        "Refuse a subsystem the host or the call that it asks for, for an hour.",
     )
     REVOKE_HOST = _order(
         "revoke_host",
         "/v1/approved-hosts/{name}/revoke",
         "approvals revoke",
-        "Take an approval back; what is open to that host is cut.",
+        "Take an approval of a host or a tool back; what is open to that host is cut.",
         "RevocationOrder",
     )
     LEARN = _order(

@@ -48,6 +48,7 @@ from epad.tools.protocol import NO_REPLIES, Caller, Definition, Replies, ToolAns
 from epad.tools.rates import CallRates
 from epad.tools.running import Running
 from epad.tools.sessions import Session, Sessions
+from epad.tools.turn import Turn, closing_of, opening_of
 from epad.tools.worker import GRACE_SECONDS, Worker, WorkerLostError
 from epad.tools.workers import Workers
 from statemachine.clock import Clock
@@ -93,21 +94,6 @@ class CallContext:
     """Asks a person; without it, nobody can consent."""
     grace_seconds: float = GRACE_SECONDS
     """How long after a tool's own time its worker may take to say so."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Turn:
-    """Holds the facts of one call that both of its records have."""
-
-    turn: str
-    session: Session
-    definition: Definition
-    risk: ToolRisk
-    decision: Decision
-    arguments: Mapping[str, object]
-    arguments_sha256: bytes
-    key: str | None
-    parent: str
 
 
 class ToolCalls:
@@ -178,7 +164,7 @@ class ToolCalls:
         decision = self._decide(session, definition, risk)
         turn_name = self._name(context.clock.monotonic())
         digest = sha256(msgspec.json.encode(arguments, order="sorted")).digest()
-        turn = _Turn(turn_name, session, definition, risk, decision, arguments, digest, key, parent)
+        turn = Turn(turn_name, session, definition, risk, decision, arguments, digest, key, parent)
         if decision.needs_consent and context.consents is not None:
             return await self._with_consent(turn, context.consents)
         if not decision.allowed:
@@ -218,7 +204,7 @@ class ToolCalls:
         decision = decide(session.tier, risk, phase, hold, session.taint, consent)
         return narrowed(decision, context.profile(session.subsystem), name, category)
 
-    async def _with_consent(self, turn: _Turn, consents: Consents) -> ToolAnswer:
+    async def _with_consent(self, turn: Turn, consents: Consents) -> ToolAnswer:
         """Have a person asked, and go on as the gate decides by the answer; a hold ends the waiting."""
         session, definition, access = turn.session, turn.definition, self._context.access
         wanted = Wanted(session, definition, turn.arguments, turn.arguments_sha256.hex(), turn.turn)
@@ -236,7 +222,7 @@ class ToolCalls:
         turn = replace(turn, decision=settled.decision)
         return await (self._carry_out(turn) if settled.decision.allowed else self._refuse(turn, settled))
 
-    async def _refuse(self, turn: _Turn, settled: Settled | None = None) -> ToolAnswer:
+    async def _refuse(self, turn: Turn, settled: Settled | None = None) -> ToolAnswer:
         """Record a refusal, and return it."""
         decision = turn.decision
         code = (settled and settled.code) or answers.refusal_code(decision)
@@ -246,14 +232,14 @@ class ToolCalls:
             "tool.refused", subsystem=turn.session.subsystem, tool=turn.definition.name, row=decision.row,
             turn=turn.turn,
         )  # fmt: skip
-        entry = _closing_of(turn, End(ToolOutcome.REFUSED, {}, code))
+        entry = closing_of(turn, End(ToolOutcome.REFUSED, {}, code))
         try:
             await asyncio.shield(self._close(entry))
         except LedgerError:
             return _refused("", why, hint, code)
         return _refused(turn.turn, why, hint, code)
 
-    async def _carry_out(self, turn: _Turn) -> ToolAnswer:
+    async def _carry_out(self, turn: Turn) -> ToolAnswer:
         running = Running()
         self._running.add(running)
         task = asyncio.create_task(self._run(turn, running), name=f"tool-{turn.turn}")
@@ -265,7 +251,7 @@ class ToolCalls:
             running.stop(ToolOutcome.CANCELLED, "its caller has gone")
             raise
 
-    async def _run(self, turn: _Turn, running: Running) -> ToolAnswer:
+    async def _run(self, turn: Turn, running: Running) -> ToolAnswer:
         """Open, have the worker do it, and close."""
         subsystem, access = turn.session.subsystem, self._context.access
         access.enter(subsystem, running)
@@ -280,7 +266,7 @@ class ToolCalls:
                 return _refused("", why, "call again later", "ledger_unavailable")
             end = await self._worked(turn, running)
             turn.session.read(turn.risk)
-            closing = self._close(_closing_of(turn, end))
+            closing = self._close(closing_of(turn, end))
             if turn.risk not in _READS:
                 with suppress(
                     LedgerError
@@ -291,7 +277,7 @@ class ToolCalls:
             access.leave(subsystem, running)
             self._running.discard(running)
 
-    async def _open(self, turn: _Turn) -> None:
+    async def _open(self, turn: Turn) -> None:
         """Record that the call begins, behind the beginning of its session. Raises LedgerError."""
         session, ledger = turn.session, self._context.ledger
         if not session.noted:
@@ -299,12 +285,12 @@ class ToolCalls:
             note = NoteSession(session.name, session.subsystem, True, session.tier, by="configuration")
             self._keep(ledger.note_session(note), turn.turn, session.subsystem)
         try:
-            await ledger.open_tool(_opening_of(turn))
+            await ledger.open_tool(opening_of(turn))
         except LedgerError:
             session.noted = False
             raise
 
-    async def _worked(self, turn: _Turn, running: Running) -> End:
+    async def _worked(self, turn: Turn, running: Running) -> End:
         """Have a worker do it; return the end, whatever it is."""
         if running.stopped is not None:
             return answers.stopped(running)
@@ -326,7 +312,7 @@ class ToolCalls:
         finally:
             self._context.workers.give_back(subsystem, category, worker)
 
-    async def _asked(self, turn: _Turn, running: Running, worker: Worker) -> End:
+    async def _asked(self, turn: Turn, running: Running, worker: Worker) -> End:
         if running.stopped is not None:  # while the worker was started
             return answers.stopped(running)
         definition = turn.definition
@@ -361,42 +347,6 @@ class ToolCalls:
 
         self._closing.add(written)
         written.add_done_callback(done)
-
-
-def _opening_of(turn: _Turn) -> OpenTool:
-    session = turn.session
-    return OpenTool(
-        turn=turn.turn,
-        subsystem=session.subsystem,
-        tool=turn.definition.name,
-        session=session.name,
-        tier=session.tier,
-        risk=turn.risk,
-        taint=session.taint,
-        row=turn.decision.row,
-        definition_sha256=bytes.fromhex(turn.definition.sha256),
-        arguments_sha256=turn.arguments_sha256,
-        parent=turn.parent,
-        idempotency_key=turn.key,
-    )
-
-
-def _closing_of(turn: _Turn, end: End) -> CloseTool:
-    result = b"" if end.outcome is ToolOutcome.REFUSED else msgspec.json.encode(end.content)
-    return CloseTool(
-        turn=turn.turn,
-        subsystem=turn.session.subsystem,
-        tool=turn.definition.name,
-        session=turn.session.name,
-        outcome=end.outcome,
-        row=turn.decision.row,
-        reason=end.code or answers.CODES.get(end.outcome, ""),
-        result_sha256=sha256(result).digest() if result else b"",
-        result_bytes=len(result),
-        effects=end.effects,
-        cpu_ms=end.cpu_ms,
-        wall_ms=end.wall_ms,
-    )
 
 
 def _session_ended() -> ToolAnswer:

@@ -260,6 +260,7 @@ def _asks(wanted: Wanted, target: Target, *, knowing: bool) -> Asks:
         line=f"{wanted.definition.name} on {target.place}{told}",
         details=shown_arguments(wanted.arguments),
         exact=wanted.digest,
+        about_tool=True,
     )
 
 

@@ -37,6 +37,15 @@ def test_those_within_a_minute_are_told_with_the_newest_when_it_is_over() -> Non
     assert see(news, 2 * QUIET_SECONDS) == []
 
 
+def test_a_call_of_a_tool_is_told_as_one() -> None:
+    """With the same bound: a host and a call of one subsystem within a minute are one message."""
+    news, call = QuestionNews(), Asked(2, "agent", 0.0, "file_delete on /work/a.txt", about_tool=True)
+    [message] = news.see([call], "NORMAL", 0.0, 0.0)
+    assert message.kind is Kind.TOOL_ASKED
+    assert message.text == "agent asks for file_delete on /work/a.txt: `epactl approve 2` or `epactl deny 2`"
+    assert news.see([call, asked(3)], "NORMAL", 1.0, 1.0) == []
+
+
 def test_subsystems_are_told_of_each_by_itself() -> None:
     news = QuestionNews()
     assert see(news, 0.0, asked(1), asked(2, "other")) == [("h1.example:443", 0), ("h2.example:443", 0)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from fake_operations import asked, question
+from fake_operations import asked, question, tool_question
 
 from epad.answers.confinement import Approvals
 from epad.operations.bodies import ApprovalOrder, OrderBody, RevocationOrder
@@ -51,6 +51,24 @@ def test_an_approval_is_taken_back_by_its_host_and_subsystem() -> None:
 def test_what_no_button_says_is_no_order(text: str) -> None:
     with pytest.raises(ApprovalFormError, match="open the page again"):
         read_answer({"answer": text, "reason": "why"})
+
+
+def test_a_button_of_a_call_is_for_that_call_alone() -> None:
+    """A daemon that has started again may have another question of that number."""
+    value = button_value(Verb.TEN_MINUTES, "chat", tool_question(7)["mark"], 7)
+    answer = read_answer({"answer": value, "reason": "why"})
+    assert (answer.operation, answer.name, answer.body) == (
+        Operation.APPROVE,
+        "7",
+        ApprovalOrder("why", 600.0),
+    )
+    assert answer.is_asked(asked(tools=[tool_question(7)]))
+    for other in (
+        tool_question(7, mark="file_delete:other"),
+        tool_question(8),
+        tool_question(7, subsystem="x"),
+    ):
+        assert not answer.is_asked(asked(tools=[other]))
 
 
 def test_always_needs_a_reason() -> None:

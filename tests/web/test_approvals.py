@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 import pytest
-from fake_operations import FakeOperations, approval, asked, question, status
+from fake_operations import FakeOperations, approval, asked, consent, question, status, tool_question
 
 from epad.answers.confinement import Approvals
 from epad.configuration.schema import WebConfig
@@ -98,6 +98,23 @@ def test_what_a_program_is_called_is_text() -> None:
     page = str(approvals_form(asked(evil), TOKEN_FILE))
     assert EVIL not in page
     assert "&lt;script&gt;" in page
+
+
+def test_a_call_is_shown_with_its_arguments_as_text_and_has_its_buttons() -> None:
+    """On the first page without them; a consent that holds can be taken back."""
+    call = tool_question(11, arguments=EVIL, asks=f"file_delete on {EVIL}")
+    given = asked(tools=[call], consents=[consent(10)])
+    panel, form = str(questions_panel(given)), str(approvals_form(given, TOKEN_FILE))
+    for shown in (panel, form):
+        assert EVIL not in shown
+        assert "&lt;script&gt;" in shown
+        assert "file_delete in /work" in shown
+    assert "<button" not in panel
+    for verb in ("once", "ten-minutes", "deny"):
+        assert f'value="{verb} 11 chat {call["mark"]}"' in form
+    assert 'value="revoke 0 chat 10"' in form
+    assert "always 11" not in form
+    assert "<button" not in str(approvals_form(given, ""))
 
 
 def test_old_questions_do_not_bury_the_new() -> None:

@@ -7,6 +7,7 @@ import json
 
 import pytest
 from control_door import Door
+from fake_operations import asked, consent, tool_question
 
 from epad.answers.confinement import HostQuestion, StandingApproval
 from epad.epactl import main
@@ -62,6 +63,24 @@ async def test_questions_are_shown_those_that_wait_last(
     assert lines[7][:3] == ["`epactl", "approve", "NUMBER"]
     assert await epactl(door, "approvals", "--json") == 0
     assert json.loads(capsys.readouterr().out)["questions"][0]["number"] == 1
+
+
+async def test_a_question_about_a_tool_shows_its_call(door: Door, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the same list, with the arguments, the target, and the reach of an answer; a consent that holds too."""
+    door.operations.host_approvals = asked(
+        question(3, "open", 25.0),
+        tools=[tool_question(4, arguments='{"path": "a\\u202e.txt"}', asks="file_delete on /work/a\x1b.txt")],
+        consents=[consent(2), consent(1, once=True)],
+    )
+    assert await epactl(door, "approvals") == 0
+    shown = capsys.readouterr().out
+    assert "4       chat       file_delete" in shown
+    assert "4: file_delete on /work/a?.txt" in shown
+    assert 'arguments: {"path": "a\\u202e.txt"}' in shown
+    assert "for a time it covers file_delete in /work; once, this call alone" in shown
+    assert "chat may call file_delete in /work for 600 s more" in shown
+    assert "chat may call file_delete once, as it was shown" in shown
+    assert "`epactl approve NUMBER" in shown
 
 
 @pytest.mark.parametrize(

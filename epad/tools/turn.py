@@ -1,0 +1,71 @@
+"""Hold the facts of one call, and make the entries of its opening and its end. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from hashlib import sha256
+
+import msgspec
+
+from epad.gate.tool_risk import ToolRisk
+from epad.gate.tool_table import Decision
+from epad.ledger.entry import CloseTool, OpenTool
+from epad.ledger.record import ToolOutcome
+from epad.tools import answers
+from epad.tools.answers import End
+from epad.tools.protocol import Definition
+from epad.tools.sessions import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Holds the facts of one call that both of its records have."""
+
+    turn: str
+    session: Session
+    definition: Definition
+    risk: ToolRisk
+    decision: Decision
+    arguments: Mapping[str, object]
+    arguments_sha256: bytes
+    key: str | None
+    parent: str
+
+
+def opening_of(turn: Turn) -> OpenTool:
+    """Return the entry of a call that begins."""
+    session = turn.session
+    return OpenTool(
+        turn=turn.turn,
+        subsystem=session.subsystem,
+        tool=turn.definition.name,
+        session=session.name,
+        tier=session.tier,
+        risk=turn.risk,
+        taint=session.taint,
+        row=turn.decision.row,
+        definition_sha256=bytes.fromhex(turn.definition.sha256),
+        arguments_sha256=turn.arguments_sha256,
+        parent=turn.parent,
+        idempotency_key=turn.key,
+    )
+
+
+def closing_of(turn: Turn, end: End) -> CloseTool:
+    """Return the entry of a call's end."""
+    result = b"" if end.outcome is ToolOutcome.REFUSED else msgspec.json.encode(end.content)
+    return CloseTool(
+        turn=turn.turn,
+        subsystem=turn.session.subsystem,
+        tool=turn.definition.name,
+        session=turn.session.name,
+        outcome=end.outcome,
+        row=turn.decision.row,
+        reason=end.code or answers.CODES.get(end.outcome, ""),
+        result_sha256=sha256(result).digest() if result else b"",
+        result_bytes=len(result),
+        effects=end.effects,
+        cpu_ms=end.cpu_ms,
+        wall_ms=end.wall_ms,
+    )
