@@ -5,7 +5,7 @@
 | system | messages | one text beside the messages | messages |
 | image | part with a URL, or a `data:` one | block with a URL, or base64 | base64 beside the text, without its type |
 | arguments of a call | JSON as a text | an object | an object |
-| answer to a call | a message of text | a block of the user's message, which can say that it failed | a message of text |
+| answer to a call | a message of text | a block of the user's message, with its failure | a message of text |
 | thinking | none | block with a signature | a field |
 """
 

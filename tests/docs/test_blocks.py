@@ -27,6 +27,7 @@ INSTEAD = {
     "make ": "make -n ",
     "events -f": "events",
     "init epad.toml": "init first.toml",
+    "explain TURN": "explain",  # a turn's name is only known once it is there
 }
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import sqlite3
 import struct
 import subprocess
 import sys
@@ -15,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
+
+import apsw
 
 SECRET = "a secret that no tool may show"
 HEADER = struct.Struct(">I")
@@ -166,10 +167,8 @@ def make_workspace(root: Path) -> Path:
         packed.writestr("packed/a.txt", "a")
     with tarfile.open(root / "pack.tar.gz", "w:gz") as pack:
         pack.add(root / "docs", "packed/docs")
-    with closing(sqlite3.connect(root / "data.sqlite")) as database:
-        database.executescript(
-            "CREATE TABLE people(name, age); INSERT INTO people VALUES ('ann', 3), ('bob', 4)"
-        )
+    with closing(apsw.Connection(str(root / "data.sqlite"))) as database:
+        database.execute("CREATE TABLE people(name, age); INSERT INTO people VALUES ('ann', 3), ('bob', 4)")
     return root
 
 

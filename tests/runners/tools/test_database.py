@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
+import apsw
 import pytest
 from tool_process import World
 
@@ -139,8 +139,8 @@ def test_rows_and_values_are_cut(world: World) -> None:
 
 def test_tables_and_their_schema_are_shown(world: World) -> None:
     """With names that must be quoted, views, virtual tables; triggers are shown and not run."""
-    with closing(sqlite3.connect(world.root / "odd.db")) as database:
-        database.executescript(
+    with closing(apsw.Connection(str(world.root / "odd.db"))) as database:
+        database.execute(
             'CREATE TABLE "a ""b; --"(x); INSERT INTO "a ""b; --" VALUES (1), (2); CREATE VIEW seen AS SELECT 1;'
             'CREATE TRIGGER t AFTER INSERT ON "a ""b; --" BEGIN SELECT 1; END; CREATE VIRTUAL TABLE f USING fts5(x);'
         )
@@ -188,8 +188,8 @@ def test_a_text_that_is_no_text_is_told(world: World) -> None:
 
 
 WRITER = """
-import sqlite3, sys
-database = sqlite3.connect(sys.argv[1], isolation_level=None)
+import sys, apsw
+database = apsw.Connection(sys.argv[1])
 for sql in sys.argv[2:]:
     database.execute(sql).fetchall()
 print("ready", flush=True)
@@ -236,8 +236,8 @@ def test_a_database_with_a_log_is_read_with_its_log(world: World) -> None:
 def test_a_writer_keeps_its_database_to_itself(world: World) -> None:
     """It is told that somebody writes; afterwards it is read."""
     path = world.root / "busy.db"
-    with closing(sqlite3.connect(path)) as database:
-        database.executescript("CREATE TABLE t(x); INSERT INTO t VALUES (1)")
+    with closing(apsw.Connection(str(path))) as database:
+        database.execute("CREATE TABLE t(x); INSERT INTO t VALUES (1)")
     with writer(path, "BEGIN IMMEDIATE", "INSERT INTO t VALUES (2)"):
         assert count(world, "busy.db") == 1
     with writer(path, "BEGIN EXCLUSIVE"):
@@ -250,8 +250,8 @@ def test_a_transaction_that_was_cut_off_is_told(world: World) -> None:
     """Its journal has to be played back, which is a write: the program that owns the database does it."""
     path = world.root / "hot.db"
     fill = COUNTS.format(" LIMIT 3000", "hex(randomblob(500))")
-    with closing(sqlite3.connect(path)) as database:
-        database.executescript(f"CREATE TABLE t(x); INSERT INTO t {fill}")
+    with closing(apsw.Connection(str(path))) as database:
+        database.execute(f"CREATE TABLE t(x); INSERT INTO t {fill}")
     with writer(path, "PRAGMA cache_size=10", "PRAGMA cache_spill=10", "BEGIN", "UPDATE t SET x = hex(x)"):
         pass
     assert (world.root / "hot.db-journal").stat().st_size
@@ -259,7 +259,7 @@ def test_a_transaction_that_was_cut_off_is_told(world: World) -> None:
     said = world.worker.refusal("sqlite_query", path="hot.db", sql="SELECT count(*) FROM t")
     assert "rolled back first" in said
     assert path.read_bytes() == before
-    with closing(sqlite3.connect(path)) as database:
+    with closing(apsw.Connection(str(path))) as database:
         database.execute("SELECT count(*) FROM t").fetchall()
     assert count(world, "hot.db") == 3000
 
@@ -267,9 +267,9 @@ def test_a_transaction_that_was_cut_off_is_told(world: World) -> None:
 def test_damaged_databases_end_no_worker(world: World) -> None:
     """Bytes changed at random: each is answered or refused."""
     chance = random.Random(7)
-    with closing(sqlite3.connect(world.root / "sound.db")) as database:
+    with closing(apsw.Connection(str(world.root / "sound.db"))) as database:
         fill = COUNTS.format(" LIMIT 300", "x, hex(randomblob(50))")
-        database.executescript(f"CREATE TABLE t(x, y); CREATE INDEX i ON t(y); INSERT INTO t {fill}")
+        database.execute(f"CREATE TABLE t(x, y); CREATE INDEX i ON t(y); INSERT INTO t {fill}")
     sound, ends = (world.root / "sound.db").read_bytes(), set()
     for _ in range(60):
         data = bytearray(sound)
