@@ -1,0 +1,170 @@
+"""Make the surfaces of the daemon: the state of everything, the operations, and the doors to them.
+
+The last step of `composition.py`: it has every other part already.
+"""
+
+from __future__ import annotations
+
+import os
+from functools import partial
+
+from epad.answers.status import Status
+from epad.api.server import ControlApi
+from epad.confinement.kept_policies import KeptPolicies
+from epad.confinement.metrics import show_cells
+from epad.confinement.policies import Policies
+from epad.daemon.joints import Joints
+from epad.daemon.live_changes import LiveChanges
+from epad.daemon.parts import Core, Given, Surfaces
+from epad.daemon.tools import make_tool_looks
+from epad.metrics.server import MetricsServer
+from epad.operations.all_approvals import AllApprovals
+from epad.operations.host_approvals import HostApprovals
+from epad.operations.implementation import DaemonOperations
+from epad.operations.learning import Learning
+from epad.operations.machine_status import MachineView
+from epad.operations.reload import Reloader
+from epad.operations.status import DaemonStatus
+from epad.operations.tool_approvals import ToolApprovals
+from epad.probing.metrics import SubsystemSeries
+from epad.web.alerts import AlertDoor
+from epad.web.reports import Reports
+from epad.web.server import WebPage
+
+
+def make_surfaces(given: Given, joints: Joints, core: Core) -> Surfaces:
+    """Make what shows the daemon and what is asked of it: the operations, then the doors to them."""
+    foundation, watchers = core.foundation, core.probing.watchers
+    machine = MachineView(watchers.vram, watchers.host, given.clock, foundation.metrics)
+    snapshots, footprints = core.supervision.supervisor.snapshots, watchers.memory.footprints
+    subsystems = SubsystemSeries(foundation.metrics, snapshots, footprints)
+    daemon_status = make_status(given, core, machine)
+    policies = Policies(given.directories, os.environ)
+    kept = KeptPolicies(given.directories.cells / "policies.json")
+    former = kept.read()
+    reloader = Reloader(given.config, given.read, joints.apply, foundation.events, policies.all, kept)
+    reloader.tell_of_start(former)
+    operations = make_operations(given, joints, core, daemon_status, reloader)
+    metrics_server = MetricsServer(
+        given.config.metrics.listen,
+        foundation.metrics,
+        partial(refresh, core, daemon_status, machine, subsystems),
+        given.config.metrics.hosts,
+    )
+    page = WebPage(
+        given.config.web,
+        operations,
+        Reports(given.directories.work),
+        given.directories.web_token,
+        AlertDoor(given.directories.alerts_token, watchers.alerts.receive),
+    )
+    return Surfaces(
+        daemon_status=daemon_status,
+        metrics_server=metrics_server,
+        reloader=reloader,
+        operations=operations,
+        api=ControlApi(operations, given.directories.control_socket, given.config.control.operator_group),
+        page=page,
+        live=make_live(given, joints, core, daemon_status, metrics_server, page),
+    )
+
+
+def make_status(given: Given, core: Core, machine: MachineView) -> DaemonStatus:
+    """Make the state of everything, as one answer."""
+    supervisor, watchers = core.supervision.supervisor, core.probing.watchers
+    return DaemonStatus(
+        config=given.config,
+        clock=given.clock,
+        started_at=given.clock.monotonic(),
+        decider=core.control.decider,
+        controller=core.control.controller,
+        snapshots=supervisor.snapshots,
+        spending=core.foundation.spending,
+        probes=core.probing.loops,
+        ledger=core.foundation.integrity.status,
+        directories=given.directories,
+        upstreams=core.gateway.upstreams,
+        incidents=watchers.cascade.incidents,
+        gpus=machine.gpus,
+        host=machine.host,
+        footprints=watchers.memory.footprints,
+        engine=supervisor.engine,
+        newest_checkpoint=core.responses.newest_checkpoint,
+        shut=given.stores.shut,
+        confinement=core.foundation.cells.confinement,
+        questions=core.foundation.questions,
+    )
+
+
+def make_operations(
+    given: Given, joints: Joints, core: Core, daemon_status: DaemonStatus, reloader: Reloader
+) -> DaemonOperations:
+    """Make the operations that can be asked of the daemon."""
+    foundation, control, stores, clock = core.foundation, core.control, given.stores, given.clock
+    return DaemonOperations(
+        daemon_status,
+        control.controller,
+        control.decider,
+        foundation.history,
+        foundation.events,
+        clock,
+        foundation.keys,
+        core.supervision.logs.files,
+        reloader,
+        foundation.datastores,
+        stores.budget_orders(reloader, clock),
+        core.responses.newest_checkpoint,
+        lambda reason: stores.accept_loss(joints.config, reason, clock.monotonic()),
+        joints.begin_again.set,
+        lambda: core.responses.rescue.plan(control.decider),
+        AllApprovals(
+            HostApprovals(foundation.way_out, stores.known_hosts),
+            ToolApprovals(foundation.tools.consents) if foundation.tools else None,
+        ),
+        Learning(reloader, given.directories.work),
+        make_tool_looks(given, joints, foundation.tools),
+    )
+
+
+def make_live(
+    given: Given,
+    joints: Joints,
+    core: Core,
+    daemon_status: DaemonStatus,
+    metrics_server: MetricsServer,
+    page: WebPage,
+) -> LiveChanges:
+    """Make what carries a reload out, on every part that it reaches."""
+    foundation = core.foundation
+    return LiveChanges(
+        configured=joints.configured,
+        access=foundation.access,
+        cells=foundation.cells,
+        way_out=foundation.way_out,
+        daemon_status=daemon_status,
+        decider=core.control.decider,
+        environments=foundation.environments,
+        gateway=core.gateway,
+        keys=foundation.keys,
+        logs=core.supervision.logs,
+        metrics=foundation.metrics,
+        metrics_server=metrics_server,
+        page=page,
+        recorder=foundation.recorder,
+        stores=given.stores,
+        supervisor=core.supervision.supervisor,
+        watchers=core.probing.watchers,
+        world=core.control.world,
+    )
+
+
+def refresh(
+    core: Core, daemon_status: DaemonStatus, machine: MachineView, subsystems: SubsystemSeries
+) -> Status:
+    """Bring the series that follow state, not events, up to date, and return the state."""
+    subsystems.show()
+    core.gateway.show_series()
+    machine.show()
+    show_cells(core.foundation.metrics, daemon_status.confinements())
+    daemon_status.report.observe(core.foundation.metrics)
+    return daemon_status.render()
