@@ -19,6 +19,7 @@ CATEGORIES: Final = (
     "files",
     "git",
     "monitor",
+    "notebook",
     "ollama",
     "prompt",
     "search",

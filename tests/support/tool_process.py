@@ -143,6 +143,24 @@ def git(repo: Path, *arguments: str) -> str:
     return done.stdout
 
 
+NOTEBOOK: dict[str, Any] = {
+    "cells": [
+        {
+            "cell_type": "code",
+            "execution_count": 1,
+            "id": "a",
+            "metadata": {},
+            "outputs": [{"name": "stdout", "output_type": "stream", "text": ["1\n"]}],
+            "source": ["print(1)\n"],
+        },
+        {"cell_type": "markdown", "id": "b", "metadata": {}, "source": ["# Study"]},
+    ],
+    "metadata": {},
+    "nbformat": 4,
+    "nbformat_minor": 5,
+}
+
+
 def make_workspace(root: Path) -> Path:
     """Write the files that the examples name."""
     files = {
@@ -152,6 +170,7 @@ def make_workspace(root: Path) -> Path:
         "def helper():\n    return os.name\n",
         "docs/index.md": "# Index\n",
         "build/x.o": "x",
+        "study.ipynb": json.dumps(NOTEBOOK, indent=1) + "\n",
         "data.json": '{"items": [1, 2]}',
         "table.csv": "a;b\n1;2\n3;4\n",
         "config.yaml": "a: &x [1]\nb: *x\n",

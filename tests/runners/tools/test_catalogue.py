@@ -29,6 +29,7 @@ EXPECTED = {
     "monitor": "logs_tail service_status",
     "ollama": "ollama_generate ollama_models",
     "prompt": "message_format prompt_build prompt_chain",
+    "notebook": "notebook_add_cell notebook_create notebook_read",
     "search": "find_files find_references find_symbol glob grep_recursive search_replace",
     "text": "base64_convert hash_data regex_match regex_replace string_transform text_diff text_split token_estimate",
     "thinking": "assumption_check decision_matrix pros_cons sequential_think",
