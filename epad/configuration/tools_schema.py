@@ -12,3 +12,4 @@ class ToolsConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     enabled: bool
     calls_per_minute: Annotated[int, Meta(ge=0)]
+    sse: bool

@@ -199,16 +199,17 @@ def make_gateway(
             decoy_in=lambda body: foundation.decoys.seen_in(body, joints.config.subsystems),
             tokenizer_files=load_tokenizers(config.upstreams),
             handover=given.handover,
-            side=make_side(foundation),
+            side=make_side(foundation, old_clients=config.tools.sse),
         )
     )
 
 
-def make_side(foundation: Foundation) -> SideRoutes:
+def make_side(foundation: Foundation, *, old_clients: bool) -> SideRoutes:
     """Make the tool door beside the gateway's routes, if there is to be one."""
     if foundation.tools is None:
         return NoSideRoutes()
-    return ToolDoor(foundation.tools.calls, structlog.get_logger("epad.tools"))
+    log = structlog.get_logger("epad.tools")
+    return ToolDoor(foundation.tools.calls, log, old_clients=old_clients)
 
 
 def make_responses(

@@ -71,8 +71,9 @@ class Gateway:
         self._head = (
             f"POST /mcp HTTP/1.1\r\nHost: {name}\r\n{bearer}Content-Type: application/json\r\n"
             f"Accept: application/json, text/event-stream\r\nEpad-Relay: stdio\r\n"
-            f"Mcp-Session-Id: {os.urandom(8).hex()}\r\nContent-Length: "
         ).encode()
+        self.session = os.urandom(8).hex().encode()
+        """Tells this host's calls from another's; a new one comes with the gateway's hello."""
 
     def connect(self) -> socket.socket:
         """Return a connection. Raises UnreachableError."""
@@ -89,7 +90,8 @@ class Gateway:
 
     def request(self, line: bytes) -> bytes:
         """Return the request with a message."""
-        return b"%b%d\r\n\r\n%b" % (self._head, len(line), line)
+        session = b"Mcp-Session-Id: %b\r\n" % self.session
+        return b"%b%bContent-Length: %d\r\n\r\n%b" % (self._head, session, len(line), line)
 
 
 class Exchange:
@@ -99,6 +101,7 @@ class Exchange:
         self.connection = connection
         self.line = line
         self.status = 0
+        self.session = b""
         self.ended = False
         self.reusable = False
         self._buffer = b""
@@ -135,6 +138,7 @@ class Exchange:
         self._chunked = fields.get(b"transfer-encoding") == b"chunked"
         self._events = fields.get(b"content-type", b"").startswith(b"text/event-stream")
         self._left = int(fields.get(b"content-length", -1))
+        self.session = fields.get(b"mcp-session-id", b"")
         self._closes = fields.get(b"connection") == b"close"
         if self.status == 204:
             self._left = 0
@@ -247,6 +251,7 @@ class Relay:
             messages = exchange.feed(connection.recv(_READ_BYTES))
         except (OSError, ValueError, IndexError):
             exchange.ended, exchange.reusable = True, False
+        self._gateway.session = exchange.session or self._gateway.session
         for message in messages:
             _write(message if exchange.status < 400 else _with_id(message, exchange.line))
         if not exchange.ended:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
+from typing import Protocol
 
 from msgspec import UNSET
 from msgspec.structs import replace
@@ -12,7 +13,7 @@ from structlog.typing import FilteringBoundLogger
 from epad.gateway import headers
 from epad.gateway.errors import RequestError
 from epad.gateway.http.message import Field, Fields, Response, json_response
-from epad.gateway.http.request import Request
+from epad.gateway.http.request import Channel, Request
 from epad.tools.protocol import Replies, Tools
 from epad.tools.wire import legacy, modern
 from epad.tools.wire.asked import Asked, Result
@@ -44,6 +45,19 @@ _EVENTS = "text/event-stream"
 _ANY_JSON = ("application/json", "application/*", "*/*")
 
 
+class Posted(Protocol):
+    """A message as it was posted; a slow answer is written to its connection."""
+
+    @property
+    def body(self) -> bytes: ...
+
+    @property
+    def fields(self) -> Fields: ...
+
+    @property
+    def connection(self) -> Channel: ...
+
+
 class Mcp:
     """Answers messages, and knows the calls in flight."""
 
@@ -60,7 +74,7 @@ class Mcp:
         self._running.end(subsystem, request.fields.get(legacy.SESSION_HEADER) or "")
         return Response(204, b"")
 
-    async def answer(self, request: Request, subsystem: str) -> Response | None:
+    async def answer(self, request: Posted, subsystem: str) -> Response | None:
         """Answer one message; None if the answer was written as a stream."""
         is_modern = speaks_modern(request.fields.get(modern.VERSION_HEADER), None)
         try:
@@ -72,7 +86,7 @@ class Mcp:
         except ProtocolError as error:
             return _failed(error, is_modern=is_modern)
 
-    def _take_note(self, message: Message, request: Request, subsystem: str, *, is_modern: bool) -> Response:
+    def _take_note(self, message: Message, request: Posted, subsystem: str, *, is_modern: bool) -> Response:
         """Take a message that nobody answers. Raises ProtocolError."""
         if message.method is UNSET:
             if is_modern or message.id is UNSET:
@@ -89,7 +103,7 @@ class Mcp:
         return _ACCEPTED
 
     async def _request(
-        self, message: Message, message_id: Id, request: Request, subsystem: str, *, is_modern: bool
+        self, message: Message, message_id: Id, request: Posted, subsystem: str, *, is_modern: bool
     ) -> Response | None:
         """Answer a request. Raises ProtocolError, with its id."""
         try:
@@ -126,7 +140,7 @@ class Mcp:
             return legacy.initialize(message)
         return {} if method == legacy.PING else None
 
-    def _asked(self, message: Message, request: Request, subsystem: str, *, is_modern: bool) -> Asked:
+    def _asked(self, message: Message, request: Posted, subsystem: str, *, is_modern: bool) -> Asked:
         try:
             key = headers.idempotency_key(request.fields)
         except RequestError as error:
@@ -139,7 +153,7 @@ class Mcp:
         return Asked(str(message.method), params, message.meta, self._tools.caller(subsystem), key, replies)
 
     async def _call(
-        self, asked: Asked, message_id: Id, request: Request, *, is_modern: bool
+        self, asked: Asked, message_id: Id, request: Posted, *, is_modern: bool
     ) -> Response | None:
         """Call a tool; a client that hangs up, or says so, cancels the call."""
         began = asyncio.get_running_loop().time()

@@ -16,12 +16,12 @@ from epad.tools.wire.messages import Id, notification
 _PROGRESS_SECONDS = 2.0
 _PING_SECONDS = 15.0
 PROGRESS = "notifications/progress"
-_PING = b": ping\n\n"
-_FIELDS: list[Field] = [
+PING = b": ping\n\n"
+EVENT_FIELDS: tuple[Field, ...] = (
     (b"Content-Type", b"text/event-stream"),
     (b"Cache-Control", b"no-cache, no-transform"),
     (b"X-Accel-Buffering", b"no"),
-]
+)
 
 
 class Patience(Struct, frozen=True):
@@ -88,7 +88,7 @@ async def stream(
 
     Raises ConnectionResetError if the client is gone.
     """
-    channel.start(200, b"", list(_FIELDS))
+    channel.start(200, b"", list(EVENT_FIELDS))
     while not task.done():
         messages = outbox.take()
         channel.write(b"".join(map(event, messages)) or _alive(patience, began))
@@ -100,7 +100,7 @@ async def stream(
 
 def _alive(patience: Patience, began: float) -> bytes:
     if patience.token is None:
-        return _PING
+        return PING
     seconds = round(asyncio.get_running_loop().time() - began, 1)
     progress = {
         "progressToken": patience.token,
