@@ -10,6 +10,7 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 from statemachine.finding import AnomalyKey, Finding, Severity
+from statemachine.tool_targets import whose
 from statemachine.value_types import Seconds
 
 LONGEST_MEMORY = 100
@@ -148,8 +149,9 @@ class Assessor:
         ]
 
     def acknowledge(self, subsystem: str, reason: str) -> list[Change]:
-        """Clear every anomaly of a subsystem because a person says so."""
-        return self.dismiss({a.key for a in self.active if a.key.subsystem == subsystem}, reason)
+        """Clear every anomaly of a subsystem because a person says so, and of the tools that are held for it alone."""
+        about = {a.key for a in self.active if subsystem in {a.key.subsystem, whose(a.key.subsystem)}}
+        return self.dismiss(about, reason)
 
     def dismiss(self, keys: Collection[AnomalyKey], reason: str) -> list[Change]:
         """Clear these anomalies: they must be found again to count."""

@@ -12,6 +12,7 @@ from statemachine.finding import OPERATOR
 from statemachine.phase import Phase
 from statemachine.rung import Rung
 from statemachine.shortage import host_is_short
+from statemachine.tool_targets import is_tool_target
 
 __all__ = [
     "Cause",
@@ -21,6 +22,7 @@ __all__ = [
     "called_for",
     "desired_holds",
     "reasons_to_hold",
+    "tools_among",
 ]
 
 
@@ -104,11 +106,14 @@ def reasons_to_hold(
     paused: Mapping[str, str] = _NOBODY,
     victims: Mapping[str, str] = _NOBODY,
 ) -> dict[str, list[Hold]]:
-    """Return everything that asks for a hold of each subsystem, the firmest first."""
-    active = list(anomalies)
+    """Return everything that asks for a hold of each subsystem, the firmest first.
+
+    A tool or a category is among them while something was found of it.
+    """
+    active, subsystems = list(anomalies), list(subsystems)
     short = host_is_short(active)
     reasons = {}
-    for s in subsystems:
+    for s in [*subsystems, *tools_among((a.key.subsystem for a in active), subsystems)]:
         holds = [
             *_found(s, active, rung_by_probe),
             *_waiting(s, parked, paused, victims),
@@ -116,6 +121,13 @@ def reasons_to_hold(
         ]
         reasons[s.name] = [_within_reach(hold, s) for hold in sorted(holds, key=lambda hold: -hold.rung)]
     return reasons
+
+
+def tools_among(names: Iterable[str], subsystems: Iterable[Containable]) -> list[Containable]:
+    """Return the tools and categories among these names, sorted; nobody pauses one for the others' sake."""
+    known = [s.name for s in subsystems]
+    tools = sorted({name for name in names if is_tool_target(name, known)})
+    return [Containable(name, essential=False, has_process=False, needed=True) for name in tools]
 
 
 def _within_reach(hold: Hold, subsystem: Containable) -> Hold:

@@ -11,6 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import NotRequired, TypedDict
 
+from epad.answers.tools import ToolCategory
+
 
 class Sentence(TypedDict):
     """Holds one trouble: subject, verb, time, reason, end, command; and all of it in one line."""
@@ -245,3 +247,4 @@ class Status(TypedDict):
     web: Place
     ledger: Ledger
     notices: Sequence[str]
+    tools: NotRequired[Sequence[ToolCategory]]

@@ -1,4 +1,4 @@
-"""Define the answers about tools: which there are, who may call them, and the trace of a session."""
+"""Define the answers about tools: which there are, who may call them, what is held, and the trace of a session."""
 
 from __future__ import annotations
 
@@ -94,3 +94,24 @@ class Trace(TypedDict):
     sessions: Sequence[TracedSession]
     turns: Sequence[TracedTurn]
     after: int
+
+
+class HeldTool(TypedDict):
+    """Holds the hold of a tool or of a category, for everybody or for one subsystem (`@NAME`), in one line."""
+
+    target: str
+    rung: str
+    line: str
+
+
+class ToolCategory(TypedDict):
+    """Holds one category of tools: its tools, its workers now, the calls in them, and how often a worker was lost."""
+
+    name: str
+    kind: str
+    state: str
+    tools: Sequence[str]
+    workers: Sequence[int]
+    calls: int
+    lost: int
+    held: Sequence[HeldTool]

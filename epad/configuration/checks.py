@@ -29,6 +29,7 @@ from epad.configuration.user_checks import check_users
 from epad.storage.bundle_names import name_fault, subsystem_file
 from probes.datastore import NAME as DATASTORE
 from statemachine.finding import FOR_A_PERSON
+from statemachine.tool_targets import CATEGORY_PREFIX
 
 PROBES = FOR_A_PERSON.union(
     *({item.name, *item.type.FINDS_AS} for item in msgspec.structs.fields(ProbesConfig)),
@@ -246,6 +247,9 @@ def _check_subsystem(path: KeyPath, subsystem: SubsystemConfig, config: Config) 
     yield from _check_unit(path, subsystem)
     if path[-1] in RESERVED_NAMES:
         text = f"may not be called {path[-1]}: findings about the machine itself bear that name; take another"
+        yield Complaint(path, text)
+    if config.tools.enabled and path[-1].startswith(CATEGORY_PREFIX):
+        text = f"may not be called {path[-1]} while [tools] is enabled: categories of tools are held by such names"
         yield Complaint(path, text)
     if subsystem.serves and subsystem.serves not in config.upstreams:
         text = f"names {subsystem.serves}, which is not in [upstreams]; {_suggest(subsystem.serves, config.upstreams)}"

@@ -51,6 +51,7 @@ from statemachine.roots import roots
 from statemachine.shortage import host_is_short
 from statemachine.situation import Persist, Situation
 from statemachine.table import Row, Trigger
+from statemachine.tool_targets import is_tool_target
 
 PAUSED_NOTE = "paused"
 # Phases one stimulus may move through before the loop looks at the next one.
@@ -276,7 +277,9 @@ class Decider:
         return needing_repair(self._world, outlasting, held, self._incident.parked, self._paused)
 
     def _waits_for_a_person(self, key: AnomalyKey) -> bool:
-        return waits_for_a_person(key, self._incident.parked, self._world.damaged)
+        # No phase mends a tool: its hold is all there is to do.
+        is_tool = is_tool_target(key.subsystem, (c.name for c in self._world.containables()))
+        return is_tool or waits_for_a_person(key, self._incident.parked, self._world.damaged)
 
     def decisions(
         self, changes: Sequence[Change], requested: Sequence[Plan] = ()

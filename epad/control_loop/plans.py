@@ -8,10 +8,11 @@ from typing import NamedTuple
 
 from epad.control_loop.step import WAVE, Lane, Plan, Step, StepName
 from statemachine.assessor import Anomaly
-from statemachine.containment import Containable, Hold, Rung
+from statemachine.containment import Containable, Hold, Rung, tools_among
 from statemachine.finding import FOR_A_PERSON, HOST
 from statemachine.phase import Phase
 from statemachine.table import Row
+from statemachine.tool_targets import is_tool_target
 
 DATASTORES = "datastores"
 
@@ -47,14 +48,19 @@ def containment_steps(
 
     Tightening goes first, users before providers; loosening follows, providers first. Subsystems that none of the
     others depends on form one wave, done at once. A subsystem that a recovery restarts in this same decision is
-    skipped: its restart step opens it.
+    skipped: its restart step opens it. A tool that nothing is found of any more is in `before` alone.
     """
     skipped = {target.name for target in skip if target.is_subsystem}
-    changed = [s for s in subsystems if s.name not in skipped and before.get(s.name, _OPEN) != after[s.name]]
-    tighter = [s for s in reversed(changed) if after[s.name].rung >= before.get(s.name, _OPEN).rung]
+    wanted = {**dict.fromkeys(before, _OPEN), **after}
+    changed = [
+        s
+        for s in (*subsystems, *tools_among(wanted, subsystems))
+        if s.name not in skipped and before.get(s.name, _OPEN) != wanted[s.name]
+    ]
+    tighter = [s for s in reversed(changed) if wanted[s.name].rung >= before.get(s.name, _OPEN).rung]
     looser = [s for s in changed if s not in tighter]
     waves = (tuple(wave) for part in (tighter, looser) for _, wave in groupby(part, key=lambda s: s.layer))
-    return [_hold_step(s.name, after[s.name], number) for number, wave in enumerate(waves) for s in wave]
+    return [_hold_step(s.name, wanted[s.name], number) for number, wave in enumerate(waves) for s in wave]
 
 
 def _hold_step(name: str, hold: Hold, wave: int) -> Step:
@@ -72,12 +78,13 @@ def recovery_targets(
 
     Epad's own state and damaged stores go first, then the subsystems in `order`, providers before those who need
     them; who writes a store that is restored is stopped for it, and so is among them. A victim is not restarted:
-    it comes back by itself once its root does.
+    it comes back by itself once its root does. A tool has nothing that a restart would mend.
     """
     active, degraded = list(anomalies), list(degraded)
     held = {a.key.subsystem for a in active if a.key.probe in FOR_A_PERSON}
     writers = {target.writer for target in degraded if target.writer}
-    troubled = ({a.key.subsystem for a in active} | writers) - held - {HOST} - set(victims)
+    tools = {a.key.subsystem for a in active if is_tool_target(a.key.subsystem, order)}
+    troubled = ({a.key.subsystem for a in active} | writers) - held - tools - {HOST} - set(victims)
     rank = {name: number for number, name in enumerate(order)}
     targets = {Target.subsystem(name) for name in troubled} | set(degraded)
     return tuple(

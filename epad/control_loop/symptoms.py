@@ -7,6 +7,7 @@ from collections.abc import Iterator, Sequence
 from epad.control_loop.world_protocol import World
 from statemachine.assessor import Anomaly
 from statemachine.finding import HOST, AnomalyKey
+from statemachine.tool_targets import is_tool_target, whose
 
 SYMPTOMS = frozenset({"cascade", "progress", "token_rate"})
 """Probes whose findings about a victim say only that its root has failed: it crashes, stands still, retries."""
@@ -26,7 +27,10 @@ def taken_back(active: Sequence[Anomaly], world: World) -> Iterator[tuple[set[An
     if not active:  # a hundred findings a second come through here, and mostly nothing is wrong
         return
     known = {HOST, *(c.name for c in world.containables())}
-    yield {a.key for a in active if a.key.subsystem not in known}, "it is configured no more"
+    # A tool is known where it is held for everybody, or for a subsystem that is.
+    names = {a.key.subsystem for a in active}
+    tools = {name for name in names if is_tool_target(name, known) and (whose(name) or HOST) in known}
+    yield {a.key for a in active if a.key.subsystem not in known | tools}, "it is configured no more"
     for name, root in world.victims().items():
         keys = {a.key for a in active if a.key.subsystem == name and is_excused(a.key, world)}
         yield keys, f"it is a victim of {root}"

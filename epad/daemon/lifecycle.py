@@ -119,7 +119,10 @@ class Composition:
         foundation, loaded = self._core.foundation, self._stores.loaded
         for store in restores_begun(loaded.open_operations):
             foundation.datastores.hold_writer(store)
-        for name in self.decider.holds:
+        with_state = {
+            one.name for one in self._joints.snapshots()
+        }  # and tools, which have no process, have not
+        for name in filter(with_state.__contains__, self.decider.holds):
             hold = self._joints.hold_of(name)
             if hold.rung >= Rung.BLOCK:
                 await foundation.cells.shut(name)

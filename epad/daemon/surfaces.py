@@ -24,7 +24,7 @@ from epad.operations.implementation import DaemonOperations
 from epad.operations.learning import Learning
 from epad.operations.machine_status import MachineView
 from epad.operations.reload import Reloader
-from epad.operations.status import DaemonStatus
+from epad.operations.status import DaemonStatus, NoTools
 from epad.operations.tool_approvals import ToolApprovals
 from epad.probing.metrics import SubsystemSeries
 from epad.web.alerts import AlertDoor
@@ -93,6 +93,7 @@ def make_status(given: Given, core: Core, machine: MachineView) -> DaemonStatus:
         shut=given.stores.shut,
         confinement=core.foundation.cells.confinement,
         questions=core.foundation.questions,
+        tools=core.foundation.tools or NoTools(),
     )
 
 

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
 
+from epad.answers.tools import ToolCategory
 from epad.confinement.zygote import Zygote
 from epad.ledger.errors import LedgerError
 from epad.operations.tool_looks import ToolsInForce
 from epad.tools.call import ToolCalls
 from epad.tools.catalogue import CatalogueError, load
 from epad.tools.consent import Consents
+from epad.tools.listing import listed, names_of
 from epad.tools.workers import Workers
+from statemachine.containment import Hold
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +33,14 @@ class Tooling:
     def pids(self) -> frozenset[int]:
         """Return the processes of ours that tools need."""
         return self.workers.pids | (frozenset() if self.zygote.pid is None else {self.zygote.pid})
+
+    def targets(self) -> frozenset[str]:
+        """Return every tool and category as a target of holds."""
+        return names_of(self.calls.catalogue.definitions.values())
+
+    def categories(self, holds: Mapping[str, Hold], line_of: Callable[[str], str]) -> list[ToolCategory]:
+        """Return the categories as people see them."""
+        return listed(self.calls.catalogue.definitions.values(), self.workers.work(), holds, line_of)
 
     async def start(self) -> None:
         """Load the definitions; without them there are no tools, and the log says why."""

@@ -26,7 +26,6 @@ from epad.tools.rates import CallRates
 from epad.tools.sessions import Sessions
 from epad.tools.worker_cell import CellStarter
 from epad.tools.workers import Workers
-from statemachine.rung import Rung
 
 _NO_PROFILE = Profile(())
 
@@ -80,7 +79,6 @@ def make_tools(
         access=access,
         phase=joints.phase,
         profile=profile,
-        held=lambda _name, _category: Rung.OPEN,
         clock=given.clock,
         log=log,
         own=make_own_tools(given, joints, given.stores.identities, rates, events),

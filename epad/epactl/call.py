@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
     from typing import Any
 
+    from epad.answers.tools import ToolCategory
     from epad.epactl.terminal import Terminal
 
 EXIT_OK = 0
@@ -42,6 +43,20 @@ def unknown_subsystem(name: str, status: Mapping[str, Any]) -> UnknownNameError:
     return UnknownNameError(
         f"there is no subsystem {name!r}",
         fix(name, [subsystem["name"] for subsystem in status["subsystems"]]),
+    )
+
+
+def tools_of(name: str, status: Mapping[str, Any]) -> ToolCategory | None:
+    """Return the category of tools that a name is about (`tools-git`, `tool:git_commit`, either with `@NAME`)."""
+    about = name.partition("@")[0]
+    categories: Sequence[ToolCategory] = status.get("tools", ())
+    return next(
+        (
+            category
+            for category in categories
+            if about == category["name"] or about in {f"tool:{tool}" for tool in category["tools"]}
+        ),
+        None,
     )
 
 

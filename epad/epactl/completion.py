@@ -31,13 +31,16 @@ MOMENTS = (("10m", "10 minutes ago"), ("1h", ""), ("24h", ""), ("7d", "7 days ag
 
 SUBSYSTEM, DATASTORE, CHECKPOINT, BUNDLE = "subsystem", "datastore", "checkpoint", "bundle"
 SCOPE, LIMIT, KEY, THRESHOLD, SUBJECT, PART = "scope", "limit", "key", "threshold", "subject", "part"
-COMMAND = "command"
+COMMAND, HOLDABLE = "command", "holdable"
 
 # The command's words and the argument's name, for those that are not told by their type. "" is any command.
 KINDS = {
     ("", "name"): SUBSYSTEM,
     ("explain", "subject"): SUBJECT,
     ("trace", "subject"): SUBSYSTEM,
+    ("quarantine", "name"): HOLDABLE,
+    ("release", "name"): HOLDABLE,
+    ("status", "name"): HOLDABLE,
     ("datastore accept", "name"): DATASTORE,
     ("budget show", "name"): SCOPE,
     ("budget set", "name"): SCOPE,

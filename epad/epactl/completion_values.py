@@ -43,6 +43,7 @@ class LiveValues:
         self._call = call
         self._kinds: dict[str, Callable[[Sequence[str]], Iterable[Offer]]] = {
             completion.SUBSYSTEM: self._subsystems,
+            completion.HOLDABLE: self._holdables,
             completion.DATASTORE: self._datastores,
             completion.SUBJECT: self._subjects,
             completion.SCOPE: self._scopes,
@@ -68,6 +69,14 @@ class LiveValues:
     def _subsystems(self, _given: Sequence[str]) -> Iterator[Offer]:
         for subsystem in self._get(Operation.STATUS_READ.path)["subsystems"]:
             yield subsystem["name"], subsystem["state"]
+
+    def _holdables(self, _given: Sequence[str]) -> Iterator[Offer]:
+        status = self._get(Operation.STATUS_READ.path)
+        yield from ((subsystem["name"], subsystem["state"]) for subsystem in status["subsystems"])
+        categories = status.get("tools", ())
+        yield from ((one["name"], one["state"]) for one in categories)
+        yield from ((f"tool:{name}", "tool") for one in categories for name in one["tools"])
+        yield from ((hold["target"], hold["rung"]) for one in categories for hold in one["held"])
 
     def _datastores(self, _given: Sequence[str]) -> Iterator[Offer]:
         from epad.configuration.effective import effective  # noqa: PLC0415 - 100 ms, and only here

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 
 from epad.formatting import amounts as limits
-from epad.formatting import confinement
+from epad.formatting import confinement, tools
 from epad.formatting import footprints as footprint
 from epad.formatting.gpus import gpu_lines
 from epad.formatting.text import clean, cut, duration
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from epad.answers.decisions import Event, Explanation, Link, PhaseAnswer
     from epad.answers.orders import Result
     from epad.answers.status import Anomaly, Hold, Incident, Progress, ServedUpstream, Status, Subsystem
+    from epad.answers.tools import ToolCategory
 
 NOT_AN_LLM = "embedded models: not an LLM"
 
@@ -192,6 +193,7 @@ def _foot_lines(status: Status, style: Style) -> list[str]:
         f"probes   {len(status['probes']) - len(blind)} of {len(status['probes'])} see"
         + (f"; blind: {', '.join(blind)}" if blind else ""),
         *wall_lines(status["subsystems"], style),
+        *tool_lines(status.get("tools", ()), style),
         f"gateway  {clean(status['gateway']['url']) or 'off'}",
         *_upstream_lines(status["upstreams"], style),
         *_shared_budget_lines(status),
@@ -208,6 +210,14 @@ def wall_lines(subsystems: Sequence[Subsystem], style: Style = PLAIN) -> list[st
     told = confinement.summary(subsystems)
     lines = [style.paint(f"         {clean(line)}", "red") for line in confinement.all_troubles(subsystems)]
     return [f"walls    {clean(told)}", *lines] if told else lines
+
+
+def tool_lines(categories: Sequence[ToolCategory], style: Style = PLAIN) -> list[str]:
+    """Format one line for all tools, one for each category at work, and one in yellow for each hold."""
+    told = tools.summary(categories)
+    lines = [f"         {clean(line)}" for line in tools.at_work(categories)]
+    lines += [style.paint(f"         {clean(line)}", "yellow") for line in tools.holds(categories)]
+    return [f"tools    {told}", *lines] if told else []
 
 
 def _upstream_lines(upstreams: Sequence[ServedUpstream], style: Style) -> list[str]:

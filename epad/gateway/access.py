@@ -94,14 +94,14 @@ class Access:
     def sever(self, name: str | None = None, why: Refusal | None = None) -> int:
         """End the turns in flight of one subsystem, or of all; return how many there were."""
         names = list(self._turns) if name is None else [name]
-        severed = 0
+        severed: set[Severable] = set()
         for each in names:
             reason = why or self.shut(each) or refusal.quarantined(each, Rung.BLOCK, "its turns were severed")
-            turns = list(self._turns.get(each, ()))
+            turns = set(self._turns.get(each, ())) - severed  # a tool's is under several names
             for turn in turns:
                 turn.sever(reason)
-            severed += len(turns)
-        return severed
+            severed |= turns
+        return len(severed)
 
     def _throttle(self, name: str) -> Refusal | None:
         hold = self.held(name)

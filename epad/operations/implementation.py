@@ -29,6 +29,7 @@ from epad.operations.all_approvals import AllApprovals
 from epad.operations.bodies import OrderBody
 from epad.operations.budget_changes import BudgetChangeError, UnknownScopeError
 from epad.operations.budgets import BudgetOrders
+from epad.operations.holdable import check_holdable
 from epad.operations.learning import LearningError, Recordings
 from epad.operations.protocol import (
     ConflictError,
@@ -107,9 +108,9 @@ class DaemonOperations:
     async def explain(self, subject: str | None) -> Explanation:
         if subject is not None and is_turn(subject):
             return await self.tool_looks.explain(subject)
-        known = [*self._names(), *self.datastores.names, *Phase, HOST]
-        if subject is not None and subject not in known and not is_id(subject):
-            raise UnknownSubsystemError(subject, known)
+        if subject is not None and not is_id(subject):
+            also = [*self.datastores.names, *Phase, HOST]
+            check_holdable(subject, self._names(), self.daemon_status.tools.targets(), also)
         chain = await self.history.explain(subject)
         if subject is not None and not chain and is_id(subject):
             raise UnknownIdError(subject)
@@ -132,7 +133,7 @@ class DaemonOperations:
         return await carry_out(*([name] if operation.about else []), *more, body.reason.strip(), by)
 
     async def quarantine(self, name: str, reason: str, by: str) -> Result:
-        self._check(name)
+        check_holdable(name, self._names(), self.daemon_status.tools.targets())
         self._note(Operation.QUARANTINE, name, reason, by)
         return await self._hold(name, reason, by, None)
 
@@ -169,7 +170,7 @@ class DaemonOperations:
         return self._answer(name, await self._wait(self.controller.order(Requested(plan))))
 
     async def release(self, name: str, reason: str, by: str) -> Result:
-        self._check(name)
+        check_holdable(name, self._names(), self.daemon_status.tools.targets())
         if self.decider.phase is Phase.LIFEBOAT:
             raise ConflictError("LIFEBOAT holds everything; `epactl lifeboat relaunch` leaves it")
         self._note(Operation.RELEASE, name, reason, by)

@@ -41,6 +41,13 @@ class UnknownSubsystemError(UnknownNameError):
     kind = "subsystem"
 
 
+class UnknownToolError(UnknownNameError):
+    """There is no tool, or category of tools, of that name."""
+
+    kind = "tool"
+    declared_by = "; [tools] enabled = true gives subsystems tools"
+
+
 class UnknownDatastoreError(UnknownNameError):
     """There is no datastore of that name."""
 

@@ -137,9 +137,14 @@ class Operation(StrEnum):
     )
 
     QUARANTINE = _order(
-        "quarantine", f"{_SUBSYSTEM}/quarantine", "quarantine", "Hold a subsystem until it is released."
+        "quarantine",
+        f"{_SUBSYSTEM}/quarantine",
+        "quarantine",
+        "Hold a subsystem, a category of tools or a tool until it is released.",
     )
-    RELEASE = _order("release", f"{_SUBSYSTEM}/release", "release", "Let a held or stopped subsystem go.")
+    RELEASE = _order(
+        "release", f"{_SUBSYSTEM}/release", "release", "Let a held or stopped subsystem, or a held tool, go."
+    )
     PAUSE = _order(
         "pause",
         f"{_SUBSYSTEM}/pause",

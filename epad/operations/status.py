@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, timedelta
 from typing import Any, Protocol
 
 from epad import __version__
 from epad.answers import status as answer
+from epad.answers.tools import ToolCategory
 from epad.configuration.confining import confine_of
 from epad.configuration.directories import Directories
 from epad.configuration.embedded_default import NOTICE
@@ -51,6 +52,28 @@ class Spending(Protocol):
         ...
 
 
+class ToolView(Protocol):
+    """Gives the tools, where the daemon has any."""
+
+    def targets(self) -> frozenset[str]:
+        """Return every tool and category as a target of holds."""
+        ...
+
+    def categories(self, holds: Mapping[str, Hold], line_of: Callable[[str], str]) -> list[ToolCategory]:
+        """Return the categories as people see them."""
+        ...
+
+
+class NoTools:
+    """For a daemon without tools."""
+
+    def targets(self) -> frozenset[str]:
+        return frozenset()
+
+    def categories(self, _: Mapping[str, Hold], __: Callable[[str], str]) -> list[ToolCategory]:
+        return []
+
+
 @dataclass(slots=True)
 class DaemonStatus:
     """Assembles everything `epactl status` shows. The URLs are known once the listeners are open."""
@@ -74,6 +97,7 @@ class DaemonStatus:
     shut: Callable[[], str] = str
     confinement: Callable[[str], Confinement | None] = lambda _: None
     questions: Callable[[], Iterable[OpenQuestion]] = tuple
+    tools: ToolView = field(default_factory=NoTools)
     engine: str = ""
     gateway_url: str = ""
     metrics_url: str = ""
@@ -124,6 +148,7 @@ class DaemonStatus:
                 "unchecked": ledger.unchecked,
             },
             "notices": self.notices(),
+            "tools": self.tools.categories(self.decider.holds, report.line_of),
         }
 
     def facts(self) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from epad.gateway.access import Access
 from epad.supervisor.errors import SupervisorError
 from epad.supervisor.supervisor import Supervisor
 from statemachine.containment import Hold, Rung
+from statemachine.tool_targets import is_tool_target
 
 HoldOf = Callable[[str], Hold]
 """How a subsystem should be held, as of the last decision that is in the journal."""
@@ -95,6 +96,8 @@ class Containment:
     async def hold(self, step: Step, _: Operation) -> str:
         """Do a `hold` step. Raises StepFailedError."""
         name, hold = step.target, self._hold_of(step.target)
+        if is_tool_target(name, (one.name for one in self._supervisor.snapshots())):
+            return self._hold_tool(name, hold)
         # The door closes before the process is touched, and opens only when the process is ready to use it.
         if hold.rung is not Rung.OPEN:
             self._access.hold(name, hold.rung, hold.reason)
@@ -112,6 +115,16 @@ class Containment:
             door = cut
         said = (door, freed, process_in_words(self._supervisor, name), network)
         return "; ".join(words for words in said if words)
+
+    def _hold_tool(self, name: str, hold: Hold) -> str:
+        """Hold a tool, or a category: its calls are refused, and those under way end with their processes."""
+        if hold.rung is Rung.OPEN:
+            self._access.release(name)
+            return "its calls go on"
+        self._access.hold(name, hold.rung, hold.reason)
+        if hold.rung is Rung.THROTTLE:
+            return "its calls are throttled"
+        return f"its calls are refused, {self._access.sever(name)} under way ended"
 
     async def _cut(self, name: str) -> str:
         """Sever its turns and shut the doors of its cell; return the result."""

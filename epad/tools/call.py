@@ -40,7 +40,7 @@ from epad.gateway.access import Access
 from epad.ledger.entry import CloseTool, NoteSession, OpenTool, TurnNames
 from epad.ledger.errors import LedgerError
 from epad.ledger.record import ToolOpened, ToolOutcome
-from epad.tools import answers, own
+from epad.tools import answers, holds, own
 from epad.tools.answers import End
 from epad.tools.catalogue import Catalogue
 from epad.tools.consent import Consents, Settled, Wanted
@@ -76,7 +76,7 @@ class ToolLedger(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CallContext:
-    """Gives calls their parts. `profile` returns a subsystem's profile, `held` the hold on a tool and its category."""
+    """Gives calls their parts. `profile` returns a subsystem's profile."""
 
     ledger: ToolLedger
     workers: Workers
@@ -85,7 +85,6 @@ class CallContext:
     access: Access
     phase: Callable[[], Phase]
     profile: Callable[[str], Profile]
-    held: Callable[[str, str], Rung]
     clock: Clock
     log: FilteringBoundLogger
     own: own.OwnTools = field(default_factory=dict)
@@ -193,13 +192,13 @@ class ToolCalls:
         """Have the gate decide; `again` about a call whose place of a throttled subsystem was taken before."""
         context = self._context
         name, category = definition.name, definition.category
-        access = context.access
-        shut = access.shut(session.subsystem) if again else access.check(session.subsystem)
-        own = context.access.held(session.subsystem).rung
+        access, subsystem = context.access, session.subsystem
+        ask = access.shut if again else access.check
+        shut = ask(subsystem) or holds.shut(access, ask, subsystem, definition)
+        own, hold = access.held(subsystem).rung, holds.firmest(access, subsystem, definition)
         if shut is not None:
-            label = own.label if own is not Rung.OPEN else Rung.BLOCK.label
+            label = hold.label if hold is not Rung.OPEN else Rung.BLOCK.label
             return Decision(False, False, f"hold/{label}", shut.message)
-        hold = max(own, context.held(name, category))
         phase = column_of(context.phase(), is_cut=own is not Rung.OPEN)
         decision = decide(session.tier, risk, phase, hold, session.taint, consent)
         return narrowed(decision, context.profile(session.subsystem), name, category)
@@ -211,11 +210,11 @@ class ToolCalls:
         decide = partial(self._decide, session, definition, turn.risk, again=True)
         waiting = Running()
         self._running.add(waiting)
-        access.enter(session.subsystem, waiting)
+        leave = holds.enter(access, session.subsystem, definition, waiting)
         try:
             settled = await consents.settle(wanted, decide, waiting)
         finally:
-            access.leave(session.subsystem, waiting)
+            leave()
             self._running.discard(waiting)
         if not self._context.sessions.lives(session.subsystem, session.name):
             return _session_ended()
@@ -242,9 +241,12 @@ class ToolCalls:
     async def _carry_out(self, turn: Turn) -> ToolAnswer:
         running = Running()
         self._running.add(running)
+        # Before anything is awaited, so that no hold comes between the decision and the call.
+        leave = holds.enter(self._context.access, turn.session.subsystem, turn.definition, running)
         task = asyncio.create_task(self._run(turn, running), name=f"tool-{turn.turn}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(lambda _: leave())
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -253,8 +255,7 @@ class ToolCalls:
 
     async def _run(self, turn: Turn, running: Running) -> ToolAnswer:
         """Open, have the worker do it, and close."""
-        subsystem, access = turn.session.subsystem, self._context.access
-        access.enter(subsystem, running)
+        subsystem = turn.session.subsystem
         try:
             try:
                 await self._open(turn)
@@ -274,7 +275,6 @@ class ToolCalls:
                     await closing
             return end.answer(turn.turn)
         finally:
-            access.leave(subsystem, running)
             self._running.discard(running)
 
     async def _open(self, turn: Turn) -> None:

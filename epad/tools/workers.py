@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
+from epad.tools.listing import Work
 from epad.tools.worker import Worker, WorkerLostError
 from epad.tools.worker_cell import Started
 
@@ -55,6 +57,7 @@ class Workers:
         self._starting: dict[Key, asyncio.Lock] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._closed = False
+        self._lost: Counter[str] = Counter()
         self.missing: dict[str, tuple[str, ...]] = {}
         """The walls that the newest worker of each subsystem has to do without."""
 
@@ -62,6 +65,15 @@ class Workers:
     def pids(self) -> frozenset[int]:
         """Return the processes of all workers."""
         return frozenset(kept.worker.pid for kept in self._kept.values())
+
+    def work(self) -> dict[str, Work]:
+        """Return what the workers of each category do, of those that have had any."""
+        work = {category: Work(lost=lost) for category, lost in self._lost.items()}
+        for (_, category), kept in self._kept.items():
+            so_far = work.get(category, Work())
+            pids, calls = (*so_far.pids, kept.worker.pid), so_far.calls + kept.users
+            work[category] = Work(pids, calls, so_far.lost)
+        return work
 
     async def lend(self, subsystem: str, category: str) -> Worker:
         """Return a worker for one call, which `give_back` ends. Raises EpadError where none can be started.
@@ -128,6 +140,7 @@ class Workers:
     def _forget(self, key: Key) -> None:
         kept = self._kept.get(key)
         if kept is not None and kept.worker.is_lost:
+            self._lost[key[1]] += 1
             del self._kept[key]
             if kept.timer is not None:
                 kept.timer.cancel()

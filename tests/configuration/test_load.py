@@ -231,6 +231,8 @@ url = "ftp://x"
         ("[upstreams.u]\nurl='http://x'\ndialects=['openai']\ncontext_tokens=64", "4: upstreams.u.context_tokens: is"),
         ("[upstreams.u]\nurl='http://x'\ndialects=['openai']\napi_key_file='key'", "a relative path"),
         ("[upstreams.u]\nurl='http://x'\ndialects=['openai']\napi_key_file='/nope/k'", "which is not there"),
+        ("[tools]\nenabled=true\n[subsystems.tools-git]\nkind='client'",
+         "3: subsystems.tools-git: may not be called tools-git while [tools] is enabled"),
         ("[upstreams.u]\nurl='http://x'\ndialects=['openai']\nserved_by='vlm'\n[subsystems.vllm]\nkind='client'",
          "4: upstreams.u.served_by: names vlm, which is not a subsystem; did you mean vllm?"),
         ("[upstreams.u]\nurl='http://x'\ndialects=['openai']\nserver='lamma.cpp'",

@@ -64,6 +64,27 @@ def test_a_quarantined_agent_keeps_its_list_and_calls_nothing(workspace: Path) -
         house.wait(lambda: not agent.call("file_read", path="a.txt")["is_error"], "the release")
 
 
+@pytest.mark.parametrize("target", ["tools-text", "tool:base64_convert", "tool:base64_convert@agent"])
+def test_a_held_tool_is_refused_until_it_is_released_across_restarts(workspace: Path, target: str) -> None:
+    """A category, a tool, and a tool for one agent; the list stays, and every other tool is called."""
+    with scene(workspace) as (house, agent):
+        before = agent.ask("GET", "/tools")
+        assert house.ctl("quarantine", target, "--reason", "a test").returncode == 0
+        for _ in range(2):
+            assert agent.call("base64_convert", text="hello")["reason_code"] == "held"
+            assert agent.call("file_list")["reason_code"] == ""
+            assert (agent.call("text_split", text="a b")["reason_code"] == "held") is (target == "tools-text")
+            assert agent.ask("GET", "/tools") == before
+            assert f"{target} is blocked" in house.ctl("status").stdout
+            assert f"{target} is blocked" in house.ctl("status", target).stdout
+            assert "held by" in house.ctl("explain", target).stdout
+            house.kill()
+            house.start()
+        assert house.ctl("release", target, "--reason", "a test").returncode == 0
+        assert agent.call("base64_convert", text="hello")["reason_code"] == ""
+        assert house.ctl("quarantine", "tool:no_such", "--reason", "a test").returncode == 4
+
+
 def test_the_tier_and_the_tools_are_the_configurations(workspace: Path) -> None:
     """A reader of two tools sees two, and writes with neither."""
     with scene(workspace, 'tier = "reader"\ntools = ["file_read", "file_write"]\n') as (_, agent):

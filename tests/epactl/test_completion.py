@@ -22,6 +22,7 @@ from epad.epactl.completion import SCRIPTS, offers
 
 LIVE = {
     "subsystem": ["chat", "wargame"],
+    "holdable": ["chat", "wargame", "tools-git", "tool:git_log"],
     "subject": ["chat", "NORMAL"],
     "datastore": ["memory"],
     "scope": ["chat", "group:night", "all"],
@@ -61,6 +62,7 @@ def at(typed: str) -> list[str]:
         ("-o j", ["json", "jsonl"]),
         ("-o json quarantine c", ["chat"]),
         ("quarantine --reason a w", ["wargame"]),
+        ("release t", ["tools-git", "tool:git_log"]),
         ("quarantine chat ", []),
         ("quarantine chat --reason ", []),
         ("logs ", ["chat", "wargame"]),

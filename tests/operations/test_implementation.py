@@ -64,6 +64,7 @@ class Bench:
         self.logs = LogKeeper(lambda name: directory / f"{name}.log", structlog.get_logger())
         self.logs.configure({"chat": LogConfig()})
         self.config = SimpleNamespace(subsystems={})
+        self.tools = SimpleNamespace(targets=lambda: frozenset({"tools-git", "tool:git_commit"}))
         self.reloaded: Exception | list[str] = ["added: c"]
         self.policies: tuple[PolicyChange, ...] = ()
         self.why = ""
@@ -184,6 +185,20 @@ async def test_a_quarantine_is_a_hard_finding_of_a_person(bench: Bench) -> None:
     assert await bench.written() == [
         ("order.given", "chat", {"order": "quarantine", "reason": "it looks odd", "by": "ada"})
     ]
+
+
+@pytest.mark.parametrize("name", ["tools-git", "tool:git_commit@chat"])
+async def test_a_tool_is_held_and_released_as_a_subsystem_is(bench: Bench, name: str) -> None:
+    """By the same orders; nothing else is ordered about it, as it has no process."""
+    await bench.orders.quarantine(name, "it looks odd", "ada")
+    await bench.orders.release(name, "fixed", "ada")
+    (finding, _), (released, _) = bench.given
+    assert (finding.probe, finding.subsystem) == (OPERATOR, name)
+    assert released == Released(name, "fixed (ada)")
+    assert (await bench.orders.explain(name))["subject"] == name
+    for order in (bench.orders.stop, bench.orders.restart, bench.orders.pause):
+        with pytest.raises(UnknownSubsystemError):
+            await order(name, "it looks odd", "ada")
 
 
 @pytest.mark.parametrize(

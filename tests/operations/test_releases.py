@@ -19,6 +19,7 @@ from epad.gateway.access import WORDS_SECONDS, Access
 from epad.incidents.report import IncidentReport
 from epad.operations.implementation import DaemonOperations
 from epad.operations.protocol import ConflictError, UnknownSubsystemError
+from epad.operations.status import NoTools
 from statemachine.containment import Rung
 from statemachine.finding import HOST, Severity
 from statemachine.phase import Phase
@@ -40,6 +41,8 @@ class Desk:
         parts: dict[str, Any] = {field.name: self for field in fields(DaemonOperations)}
         story = {"decider": self.story.decider, "event_log": self.story.events, "clock": self.story.clock}
         self.orders = DaemonOperations(**{**parts, **story})
+
+    tools = NoTools()
 
     def snapshots(self) -> list[SimpleNamespace]:
         return [SimpleNamespace(name=name) for name in NAMES]

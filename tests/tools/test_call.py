@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Any
@@ -54,7 +54,6 @@ class Scene:
     limit: int = 0
     patterns: tuple[str, ...] | None = None
     process: str = "boot/1/2"
-    holds: dict[str, Rung] = field(default_factory=dict)
 
     async def call(self, name: str, **arguments: object) -> ToolAnswer:
         return await self.calls.call(self.calls.caller("chat"), name, arguments, key=None)
@@ -97,9 +96,6 @@ async def make_scene(path: Path) -> Scene:
         access=access,
         phase=lambda: holder[0].phase,
         profile=lambda _: Profile(holder[0].patterns),
-        held=lambda name, category: max(
-            holder[0].holds.get(name, Rung.OPEN), holder[0].holds.get(category, Rung.OPEN)
-        ),
         clock=clock,
         log=structlog.get_logger(),
         grace_seconds=0.05,
@@ -186,8 +182,6 @@ async def test_a_refusal_is_recorded_and_no_worker_is_started(scene: Scene) -> N
         ({"tier": Tier.OPERATOR}, "remove", "consent_needed"),
         ({"phase": Phase.LIFEBOAT}, "echo", "phase"),
         ({"patterns": ("git.*",)}, "echo", "tool_not_given"),
-        ({"holds": {"echo": Rung.BLOCK}}, "echo", "held"),
-        ({"holds": {"files": Rung.STOP}}, "echo", "held"),
     ],
 )
 async def test_each_refusal_has_its_code(scene: Scene, change: dict[str, Any], tool: str, code: str) -> None:
@@ -201,9 +195,9 @@ async def test_each_refusal_has_its_code(scene: Scene, change: dict[str, Any], t
     assert scene.starter.started == []
 
 
-@pytest.mark.parametrize("change", [{}, {"holds": {"write": Rung.BLOCK}}, {"phase": Phase.PRESERVATION}])
+@pytest.mark.parametrize("change", [{}, {"phase": Phase.PRESERVATION}])
 async def test_what_is_not_concerned_goes_on(scene: Scene, change: dict[str, Any]) -> None:
-    """A hold on another tool, and the trouble of others, keep nobody from its tools."""
+    """The trouble of others keeps nobody from its tools."""
     for name, value in change.items():
         setattr(scene, name, value)
 
@@ -264,6 +258,24 @@ async def test_a_hold_ends_the_call_under_way(scene: Scene) -> None:
     assert (answer.is_error, answer.reason_code) == (True, "held")
     assert "it loops" in str(answer.content["error"])
     assert closed.outcome is ToolOutcome.KILLED
+
+
+@pytest.mark.parametrize("target", ["tools-files", "tool:hang", "tools-files@chat", "tool:hang@chat"])
+async def test_a_hold_on_its_tool_or_category_ends_the_call_and_refuses_the_next(
+    scene: Scene, target: str
+) -> None:
+    """Killed by the hold, and recorded so; every other subsystem's and tool's calls go on."""
+    task = await hanging(scene)
+    scene.access.hold(target, Rung.BLOCK, "it loops")
+    assert scene.access.sever(target) == 1
+    answer, refused = await task, await scene.call("hang")
+    closed, record = await scene.end(answer.turn), await scene.end(refused.turn)
+
+    assert (answer.reason_code, refused.reason_code) == ("held", "held")
+    assert (closed.outcome, closed.effects[0].target) == (ToolOutcome.KILLED, "half.txt")
+    assert (record.outcome, record.row) == (ToolOutcome.REFUSED, "hold/block")
+    assert not (await scene.call("host")).is_error
+    assert (await scene.call("echo")).is_error is target.startswith("tools-")
 
 
 async def test_a_call_out_of_time_says_so(scene: Scene) -> None:

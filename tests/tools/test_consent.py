@@ -85,7 +85,6 @@ class Scene:
             access=self.access,
             phase=lambda: self.phase,
             profile=lambda _: Profile(None),
-            held=lambda _name, _category: Rung.OPEN,
             clock=self.clock,
             log=log,
             consents=self.consents,

@@ -6,7 +6,16 @@ import json
 
 from epad.api.client import NotRunningError, quote
 from epad.epactl import render
-from epad.epactl.call import EXIT_FAILED, EXIT_NOT_NORMAL, EXIT_OK, Call, UsageError, unknown_subsystem
+from epad.epactl.call import (
+    EXIT_FAILED,
+    EXIT_NOT_NORMAL,
+    EXIT_OK,
+    Call,
+    UsageError,
+    tools_of,
+    unknown_subsystem,
+)
+from epad.formatting import tools as tool_words
 from epad.formatting.text import clean
 from epad.operations.registry import Operation
 
@@ -32,9 +41,12 @@ def status(call: Call) -> int:
         call.terminal.show(answer, render.status_lines(answer, call.terminal.style))
     else:
         chosen = [subsystem for subsystem in answer["subsystems"] if subsystem["name"] == name]
-        if not chosen:
+        if chosen:
+            call.terminal.show(chosen[0], render.subsystem_lines(chosen[0], answer["anomalies"]))
+        elif (tools := tools_of(name, answer)) is not None:
+            call.terminal.show(tools, tool_words.in_full(tools))
+        else:
             raise unknown_subsystem(name, answer)
-        call.terminal.show(chosen[0], render.subsystem_lines(chosen[0], answer["anomalies"]))
     return EXIT_NOT_NORMAL if call.arguments.check and answer["phase"] != "NORMAL" else EXIT_OK
 
 

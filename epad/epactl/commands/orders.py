@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from epad.api.client import quote
 from epad.epactl import render
-from epad.epactl.call import EXIT_FAILED, EXIT_OK, Call, unknown_subsystem
+from epad.epactl.call import EXIT_FAILED, EXIT_OK, Call, tools_of, unknown_subsystem
 from epad.epactl.consent import NOTHING_DONE, agreed
 from epad.formatting.text import clean
 from epad.operations.registry import Operation
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
+    from typing import Any
 
 
 NO_REASON = "asked for"
@@ -67,8 +68,20 @@ def rehearse(call: Call, operation: Operation) -> int:
         name = call.arguments.name
         chosen = [subsystem for subsystem in status["subsystems"] if subsystem["name"] == name]
         if not chosen:
-            raise unknown_subsystem(name, status)
+            return _rehearse_about_tools(call, name, answer, status)
         answer |= {"subsystem": name, "state": chosen[0]["state"], "hold": chosen[0]["hold"]["rung"]}
         about = f"{clean(name)} is {chosen[0]['state']}, its hold is {chosen[0]['hold']['rung']}; {about}"
     call.terminal.show(answer, [f"would order {asked}: {about}", NOTHING_DONE])
+    return EXIT_OK
+
+
+def _rehearse_about_tools(call: Call, name: str, answer: dict[str, Any], status: Mapping[str, Any]) -> int:
+    """Say the same of an order about a tool, or about a category. Raises UnknownNameError."""
+    category = tools_of(name, status)
+    if category is None:
+        raise unknown_subsystem(name, status)
+    held = next((hold["rung"] for hold in category["held"] if hold["target"] == name), "open")
+    answer |= {"subsystem": name, "state": category["state"], "hold": held}
+    about = f"the hold of {clean(name)} is {held}; the phase is {status['phase']}"
+    call.terminal.show(answer, [f"would order {answer['order']}: {about}", NOTHING_DONE])
     return EXIT_OK
