@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tarfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 import apsw
 
 SECRET = "a secret that no tool may show"
+PROGRAM = ("-m", "runners.tools")
 HEADER = struct.Struct(">I")
 GIT_ENVIRONMENT = {
     **os.environ,
@@ -30,8 +31,10 @@ GIT_ENVIRONMENT = {
 class ToolWorker:
     """Speaks to one worker; every call is answered in order unless `send` and `receive` are used."""
 
-    def __init__(self, categories: str, root: Path | None, *options: str) -> None:
-        command = [sys.executable, "-m", "runners.tools", categories, *options]
+    def __init__(
+        self, categories: str, root: Path | None, *options: str, program: Sequence[str] = PROGRAM
+    ) -> None:
+        command = [sys.executable, *program, categories, *options]
         if root:
             command += ["--root", str(root)]
         self.process = subprocess.Popen(
@@ -90,8 +93,10 @@ class ToolWorker:
 
 
 @contextmanager
-def tool_worker(categories: str, root: Path | None, *options: str) -> Iterator[ToolWorker]:
-    worker = ToolWorker(categories, root, *options)
+def tool_worker(
+    categories: str, root: Path | None, *options: str, program: Sequence[str] = PROGRAM
+) -> Iterator[ToolWorker]:
+    worker = ToolWorker(categories, root, *options, program=program)
     try:
         yield worker
     finally:
@@ -125,14 +130,17 @@ class World:
 
 
 @contextmanager
-def tool_world(folder: Path, categories: str, *, repository: bool = True) -> Iterator[World]:
+def tool_world(
+    folder: Path, categories: str, *, repository: bool = True, program: Sequence[str] = PROGRAM
+) -> Iterator[World]:
     """Make a workspace, and a worker with before-images."""
     template = make_workspace(folder / "template")
     if repository:
         make_repository(template)
     for name in ("workspace", "undo"):
         (folder / name).mkdir()
-    with tool_worker(categories, folder / "workspace", "--undo", str(folder / "undo")) as worker:
+    options = ("--undo", str(folder / "undo"))
+    with tool_worker(categories, folder / "workspace", *options, program=program) as worker:
         yield World(folder, worker, template)
 
 
