@@ -45,6 +45,15 @@ class Directories:
         return self.state / "lifeboat"
 
     @property
+    def vault(self) -> Path:
+        """Return the directory of the stores that tools write to: memory, tasks, channels and prompts."""
+        return self.state / "vault"
+
+    @property
+    def vault_database(self) -> Path:
+        return self.vault / "vault.db"
+
+    @property
     def keys(self) -> Path:
         return self.state / "keys"
 

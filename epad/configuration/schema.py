@@ -340,6 +340,7 @@ class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
     confine: ConfineConfig | None = None
     tier: TierName | None = None
     tools: tuple[str, ...] | None = None
+    memory: Literal["session", "shared"] = "session"
     tool_calls_per_minute: Annotated[int, Meta(ge=0)] | None = None
 
     @property

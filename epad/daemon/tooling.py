@@ -16,23 +16,26 @@ from epad.tools.catalogue import CatalogueError, load
 from epad.tools.consent import Consents
 from epad.tools.listing import listed, names_of
 from epad.tools.workers import Workers
+from epad.vault.child import VaultChild
 from statemachine.containment import Hold
 
 
 @dataclass(frozen=True, slots=True)
 class Tooling:
-    """The calls of tools, the questions about them, and the zygote that makes the cells of their workers."""
+    """The calls of tools, the questions about them, the zygote of their workers, and the child that keeps the stores."""
 
     calls: ToolCalls
     workers: Workers
     zygote: Zygote
     in_force: ToolsInForce
     consents: Consents
+    vault: VaultChild
 
     @property
     def pids(self) -> frozenset[int]:
         """Return the processes of ours that tools need."""
-        return self.workers.pids | (frozenset() if self.zygote.pid is None else {self.zygote.pid})
+        own = self.workers.pids | self.vault.pids
+        return own | (frozenset() if self.zygote.pid is None else {self.zygote.pid})
 
     def targets(self) -> frozenset[str]:
         """Return every tool and category as a target of holds."""
@@ -64,6 +67,7 @@ class Tooling:
         )
 
     async def close(self) -> None:
-        """End each call under way, the workers, and the zygote."""
+        """End each call under way, the workers, the stores' child, and the zygote."""
         await self.calls.close()
+        await self.vault.close()
         await self.zygote.close()

@@ -26,6 +26,8 @@ from epad.tools.rates import CallRates
 from epad.tools.sessions import Sessions
 from epad.tools.worker_cell import CellStarter
 from epad.tools.workers import Workers
+from epad.vault.answers import make_vault_tools
+from epad.vault.child import VaultChild
 
 _NO_PROFILE = Profile(())
 
@@ -71,6 +73,12 @@ def make_tools(
         )
     )
     rates = CallRates(limit, given.clock)
+
+    def sees_shared(subsystem: str) -> bool:
+        spec = joints.config.subsystems.get(subsystem)
+        return spec is not None and spec.memory == "shared"
+
+    vault = VaultChild(given.directories.vault, log)
     context = CallContext(
         ledger=given.stores.ledger,
         workers=workers,
@@ -81,7 +89,10 @@ def make_tools(
         profile=profile,
         clock=given.clock,
         log=log,
-        own=make_own_tools(given, joints, given.stores.identities, rates, events),
+        own={
+            **make_own_tools(given, joints, given.stores.identities, rates, events),
+            **make_vault_tools(vault, sees_shared),
+        },
         consents=consents,
     )
     calls = ToolCalls(context)
@@ -90,7 +101,7 @@ def make_tools(
         names = [name for name, spec in joints.config.subsystems.items() if spec.gateway]
         return {name: (tier(name), profile(name)) for name in names}
 
-    return Tooling(calls, workers, zygote, ToolsInForce(lambda: calls.catalogue, callers), consents)
+    return Tooling(calls, workers, zygote, ToolsInForce(lambda: calls.catalogue, callers), consents, vault)
 
 
 def make_tool_looks(given: Given, joints: Joints, tools: Tooling | None) -> ToolLooks:

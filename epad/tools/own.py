@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 import msgspec
@@ -42,12 +42,16 @@ class OwnToolError(EpadError):
 
 @dataclass(frozen=True, slots=True)
 class OwnCall:
-    """Holds one call: the session that calls, the turn in the ledger, the arguments, and the model's turn, if known."""
+    """Holds one call: the session that calls, the turn in the ledger, the arguments, and the model's turn, if known.
+
+    `effects` takes what the call changes: a target, and the digests before and after in hex, None for nothing there.
+    """
 
     session: Session
     turn: str
     arguments: Mapping[str, object]
     parent: str = ""
+    effects: list[tuple[str, str | None, str | None]] = field(default_factory=list)
 
     def checked(self, kind: type[ArgsT]) -> ArgsT:
         """Return the arguments as their struct. Raises OwnToolError that names the wrong one."""
@@ -87,7 +91,8 @@ async def answer(
     match task.exception():
         case None:
             result = msgspec.to_builtins(task.result())
-            return answers.end_of(WorkerAnswer(None, result=result, wall_ms=wall_ms), running)
+            told = WorkerAnswer(None, result=result, wall_ms=wall_ms, effects=tuple(call.effects))
+            return answers.end_of(told, running)
         case OwnToolError() as error:
             return answers.end_of(
                 WorkerAnswer(None, error=str(error), hint=error.hint, ended="error", wall_ms=wall_ms), running

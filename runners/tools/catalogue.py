@@ -12,17 +12,20 @@ from runners.tools.signature import ToolFunction, ToolMeta
 
 CATEGORIES: Final = (
     "archive",
+    "comms",
     "crypto",
     "data",
     "database",
     "epa",
     "files",
     "git",
+    "memory",
     "monitor",
     "notebook",
     "ollama",
     "prompt",
     "search",
+    "tasks",
     "text",
     "thinking",
 )

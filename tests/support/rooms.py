@@ -20,6 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "supervisor",
         "gateway",
         "tools",
+        "vault",
         "inspection",
         "checkpoint",
         "datastore",
@@ -31,7 +32,16 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("install", "doctor", "epactl", "daemon"),
 )
 # The values that the daemon and a child of its own exchange: they stand with the child, which imports nothing of epad.
-TOOL_DECLARATIONS = ("epa", "ollama", "services", "signature")
+TOOL_DECLARATIONS = (
+    "comms",
+    "epa",
+    "memory",
+    "ollama",
+    "prompt_library",
+    "services",
+    "signature",
+    "tasks",
+)
 """The modules of `runners/tools/` that declare types, with no tool's code and no library of a tool."""
 SHARED_WITH_CHILDREN = frozenset(
     {

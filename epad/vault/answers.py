@@ -1,0 +1,72 @@
+"""Answer the tools on the store: each is a request to the child, by the session that calls.
+
+What a session reads of others labels it: of a session of a lower tier, or of one that has read untrusted content,
+UNTRUSTED; of `shared`, which is kept for this machine's own, PRIVATE too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from epad.gate.tool_table import Taint
+from epad.tools.own import OwnCall, OwnTool
+from epad.tools.sessions import Session
+from epad.vault.child import VaultChild
+from runners.tools import comms, memory, prompt_library, tasks
+from runners.tools.signature import ToolMeta
+
+DECLARED: Final[tuple[ToolMeta, ...]] = (
+    *memory.TOOLS,
+    *tasks.TOOLS,
+    *comms.TOOLS,
+    *prompt_library.TOOLS,
+)
+EFFECT: Final = "vault"
+"""The target of a write's effect on the record: the head of the store's chain before and after it."""
+
+MaySeeShared = Callable[[str], bool]
+"""Tells if a subsystem's sessions may read `shared`."""
+
+
+def make_vault_tools(child: VaultChild, may_see_shared: MaySeeShared) -> dict[str, OwnTool]:
+    """Return the tools of the categories memory, tasks and comms, and prompt_library, by their names."""
+    return {declared.name: _tool(declared, child, may_see_shared) for declared in DECLARED}
+
+
+def _tool(declared: ToolMeta, child: VaultChild, may_see_shared: MaySeeShared) -> OwnTool:
+    async def tool(call: OwnCall) -> msgspec.Struct:
+        arguments = msgspec.structs.asdict(call.checked(declared.args))
+        shared = may_see_shared(call.session.subsystem)
+        answer = await child.ask(declared.name, {"by": by(call, shared=shared), "arguments": arguments})
+        _label(call.session, answer.pop("read", {}))
+        if head := answer.pop("head", None):
+            call.effects.append((EFFECT, head[0], head[1]))
+        return msgspec.convert(answer, declared.result)
+
+    return tool
+
+
+def by(call: OwnCall, *, shared: bool) -> Mapping[str, object]:
+    """Return who asks, as the child's rows have it."""
+    session = call.session
+    return {
+        "author": session.subsystem,
+        "session": session.name,
+        "tier": int(session.tier),
+        "taint": int(session.taint),
+        "turn": call.turn,
+        "shared": shared,
+    }
+
+
+def _label(session: Session, read: Mapping[str, Any]) -> None:
+    """Add the labels of the texts that a session gets. They are added before it gets them."""
+    taint = Taint(read.get("taint", 0))
+    if read.get("lower"):
+        taint |= Taint.UNTRUSTED
+    if read.get("shared"):
+        taint |= Taint.PRIVATE
+    session.taint |= taint
