@@ -25,7 +25,7 @@ def critical_state(config: Config, directories: Directories) -> list[Source]:
 
 
 def own_state(config: Config, directories: Directories) -> list[Source]:
-    """Epad's own: configuration, journal (in state.db), heads, ledger, segments.
+    """Epad's own: configuration, journal (in state.db), heads, ledger, the stores of tools, segments.
 
     The heads go before the ledger: they may then lag behind its copy, and never speak of records it lacks.
     """
@@ -38,6 +38,7 @@ def own_state(config: Config, directories: Directories) -> list[Source]:
         SqliteSource("state.db", directories.state_database),
         *(FileSource(f"anchor/{name}", anchor / name) for name in heads),
         SqliteSource("ledger.db", directories.ledger_database, role="ledger"),
+        SqliteSource("vault/vault.db", directories.vault_database, optional=True),
         *sealed,
     ]
 

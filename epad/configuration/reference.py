@@ -74,6 +74,8 @@ WORDS: Mapping[str, str] = {
     " group it is throttled at the gateway after probes.memory.high_seconds; 0: no limit",
     "subsystems.NAME.tier": "how far its tools go, from its next start on: reader, analyst, author or operator; empty:"
     " author with a workspace, else reader",
+    "subsystems.NAME.memory": "what its sessions find in memory: their own rows, or those that a person has shared too"
+    " (epactl memory promote)",
     "subsystems.NAME.tools": 'its tools, each as "file_read", a category as "files.*", or "*"; empty: all that its tier'
     " allows",
     "subsystems.NAME.tool_calls_per_minute": "the calls of tools that it may make a minute; 0: no limit; empty: as"

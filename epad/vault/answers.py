@@ -15,15 +15,13 @@ from epad.gate.tool_table import Taint
 from epad.tools.own import OwnCall, OwnTool
 from epad.tools.sessions import Session
 from epad.vault.child import VaultChild
-from runners.tools import comms, memory, prompt_library, tasks
+from runners.tools.comms import TOOLS as COMMS
+from runners.tools.memory import TOOLS as MEMORY
+from runners.tools.prompt_library import TOOLS as PROMPTS
 from runners.tools.signature import ToolMeta
+from runners.tools.tasks import TOOLS as TASKS
 
-DECLARED: Final[tuple[ToolMeta, ...]] = (
-    *memory.TOOLS,
-    *tasks.TOOLS,
-    *comms.TOOLS,
-    *prompt_library.TOOLS,
-)
+DECLARED: Final[tuple[ToolMeta, ...]] = (*MEMORY, *TASKS, *COMMS, *PROMPTS)
 EFFECT: Final = "vault"
 """The target of a write's effect on the record: the head of the store's chain before and after it."""
 

@@ -17,7 +17,7 @@ from __future__ import annotations
 
 import os
 import select
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from typing import Any, Final
 
@@ -46,7 +46,7 @@ class Server:
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self._is_torn = False
+        self.is_torn = False
         memory = Memory(store, Recalled())
         tasks, channels, orders = Tasks(store), Channels(store), Orders(store, memory)
         self._asked_by_session: Mapping[str, Deed] = {
@@ -76,7 +76,7 @@ class Server:
     def serve(self, descriptor: int) -> None:
         """Serve until the other end closes, or the file is found torn: the next start puts it aside."""
         reader, is_open = Reader(), True
-        while is_open and not self._is_torn:
+        while is_open and not self.is_torn:
             frames = list[bytes | FrameError]()
             while is_open and len(frames) < _MOST_AT_ONCE:
                 data = os.read(descriptor, _READ_BYTES)
@@ -86,7 +86,7 @@ class Server:
                     break
             _send(descriptor, b"".join(frame(msgspec.json.encode(one)) for one in self.group(frames)))
 
-    def group(self, frames: list[bytes | FrameError]) -> list[dict[str, Any]]:
+    def group(self, frames: Sequence[bytes | FrameError]) -> list[dict[str, Any]]:
         """Do a group of requests in one transaction; return their answers."""
         if not frames:
             return []
@@ -104,7 +104,7 @@ class Server:
         except apsw.Error as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
-            self._is_torn = isinstance(error, apsw.CorruptError | apsw.NotADBError) or (
+            self.is_torn = isinstance(error, apsw.CorruptError | apsw.NotADBError) or (
                 getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA
             )
             with suppress(apsw.Error):

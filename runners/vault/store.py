@@ -25,6 +25,13 @@ from runners.vault.schema import COLUMNS, PROVENANCE_NAMES, SCHEMA
 SHARED: Final = "shared"
 """The scope whose rows a person has promoted."""
 OPERATOR: Final = "operator"
+_TEXTS: Final = {
+    "observations": ("content",),
+    "relations": ("relation",),
+    "tasks": ("title", "detail", "evidence"),
+    "messages": ("text",),
+}
+"""The tables that a session's quota counts, and their columns of text."""
 _FIRST_HEAD: Final = bytes(32)
 _SUM_BYTES: Final = 8
 _VFS: Final = "cksmvfs"
@@ -79,9 +86,9 @@ class Store:
 
     def append(self, table: str, by: By, **values: object) -> int:
         """Append a row and its place in the chain; return its id. Raises VaultError where a quota is full."""
-        size = sum(len(value.encode()) for value in values.values() if isinstance(value, str))
-        if by.author != OPERATOR:
-            self._take(by.session, size)
+        if table in _TEXTS and values.get("scope") != SHARED:
+            texts = (str(values[name]).encode() for name in _TEXTS[table])
+            self._take(by.session, sum(map(len, texts)))
         stamp = (self.now(), by.author, by.session, by.tier, by.taint, by.turn)
         given = values | dict(zip(PROVENANCE_NAMES, stamp, strict=True))
         names = COLUMNS[table]
@@ -137,15 +144,11 @@ class Store:
         self._used[session] = rows + 1, used + size
 
     def _measured(self, session: str) -> tuple[int, int]:
-        texts = {
-            "observations": "length(CAST(content AS BLOB))",
-            "relations": "length(CAST(relation AS BLOB))",
-            "tasks": "length(CAST(title || detail || evidence AS BLOB))",
-            "messages": "length(CAST(text AS BLOB))",
-        }
         rows = used = 0
-        for table, size in texts.items():
-            query = f"SELECT count(*), coalesce(sum({size}), 0) FROM {table} WHERE session = ?"  # noqa: S608
+        for table, names in _TEXTS.items():
+            size = f"length(CAST({' || '.join(names)} AS BLOB))"
+            own = f"session = ? AND scope <> '{SHARED}'" if table == "observations" else "session = ?"
+            query = f"SELECT count(*), coalesce(sum({size}), 0) FROM {table} WHERE {own}"  # noqa: S608
             [(count, total)] = self.rows(query, session)
             rows, used = rows + count, used + total
         return rows, used

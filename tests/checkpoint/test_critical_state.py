@@ -29,6 +29,7 @@ def test_everything_declared_has_a_place_of_its_own(tmp_path: Path) -> None:
         "state.db",
         "anchor/head",
         "ledger.db",
+        "vault/vault.db",
         "segments",
         "subsystems/wargame/rounds.json",
         "subsystems/wargame/srv/notes",

@@ -69,6 +69,7 @@ ROWS = {
     LOCK_FILE: LOCK_FILE,
     "format.json": "format.json",
     "cells": "cells",  # tests/e2e/test_confined.py
+    "vault": "vault",  # tests/runners/vault/test_damage.py
     **dict.fromkeys(("run", "lifeboat", "logs", "subsystems", "checkpoints"), "made again by the next start"),
 }
 
