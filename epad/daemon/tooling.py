@@ -22,7 +22,7 @@ from statemachine.containment import Hold
 
 @dataclass(frozen=True, slots=True)
 class Tooling:
-    """The calls of tools, the questions about them, the zygote of their workers, and the child that keeps the stores."""
+    """The calls of tools, the questions about them, their workers' zygote, and the child that keeps the stores."""
 
     calls: ToolCalls
     workers: Workers

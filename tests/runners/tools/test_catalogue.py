@@ -20,17 +20,20 @@ from runners.tools.signature import Args, Result, meta, object_schema
 EXPECTED = {
     "archive": "archive_list tar_create tar_extract zip_create zip_extract",
     "crypto": "generate_secret hmac_sign password_hash uuid_generate",
+    "comms": "comms_channels comms_post comms_read",
     "data": "csv_parse ini_parse json_format json_query toml_parse xml_parse yaml_parse",
     "database": "sqlite_query sqlite_schema sqlite_tables",
     "epa": "epa_budget epa_explain epa_report epa_status",
     "files": "file_append file_copy file_delete file_head file_list file_move file_read file_stat file_tail file_wc"
     " file_write",
     "git": "git_blame git_branch git_checkout git_commit git_diff git_log git_show git_stash git_status git_tag",
+    "memory": "memory_delete memory_get memory_list memory_observe memory_relate memory_search memory_store",
     "monitor": "logs_tail service_status",
     "ollama": "ollama_generate ollama_models",
-    "prompt": "message_format prompt_build prompt_chain",
+    "prompt": "message_format prompt_build prompt_chain prompt_library",
     "notebook": "notebook_add_cell notebook_create notebook_read",
     "search": "find_files find_references find_symbol glob grep_recursive search_replace",
+    "tasks": "task_complete task_create task_list task_update",
     "text": "base64_convert hash_data regex_match regex_replace string_transform text_diff text_split token_estimate",
     "thinking": "assumption_check decision_matrix pros_cons sequential_think",
 }
