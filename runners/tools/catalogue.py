@@ -12,6 +12,7 @@ from runners.tools.signature import ToolFunction, ToolMeta
 
 CATEGORIES: Final = (
     "archive",
+    "code",
     "comms",
     "crypto",
     "data",
@@ -29,7 +30,7 @@ CATEGORIES: Final = (
     "text",
     "thinking",
 )
-PROGRAMS: Final[dict[str, str]] = {"git": "git"}
+PROGRAMS: Final[dict[str, str]] = {"code": "ruff", "git": "git"}
 """The program that a category's tools run."""
 
 

@@ -166,7 +166,7 @@ PASSWORD_HASH: Final = meta(
     PasswordArgs,
     PasswordResult,
     risk="P",
-    timeout=5,
+    timeout=20,
     description="Hash a password with scrypt, or verify one against such a hash ($scrypt$...).",
     examples=({"password": "correct horse"},),
 )

@@ -10,21 +10,16 @@ from __future__ import annotations
 
 import os
 import re
-import selectors
-import signal
 import stat
-import subprocess
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from runners.cell import kernel
-from runners.tools import beneath, protected
+from runners.tools import beneath, programs, protected
 from runners.tools.signature import ToolError
 
 MOST_BYTES: Final = 4 << 20
-_STDERR_BYTES: Final = 4096
 _OFF: Final = (
     *("core.hooksPath=/dev/null", "core.fsmonitor=false", "core.pager=cat", "core.sshCommand=false"),
     *("core.alternateRefsCommand=false", "core.attributesFile=/dev/null", "core.excludesFile=/dev/null"),
@@ -81,7 +76,7 @@ class Repository:
         if changes:
             del environment["GIT_OPTIONAL_LOCKS"]
         try:
-            status, out, err = _run(command, self.descriptor, environment, text, limit)
+            status, out, err = programs.run(command, self.descriptor, environment, text, limit)
         except FileNotFoundError:
             raise ToolError("git is not installed", "install git, as by apt install git") from None
         if len(out) > limit:
@@ -261,48 +256,3 @@ def _described(plain: Repository) -> Repository:
         if "user.email" not in keys:
             identity[f"GIT_{role}_EMAIL"] = "epad@localhost"
     return Repository(plain.descriptor, plain.path, tuple(drivers), frozenset(filters), identity)
-
-
-def _run(
-    command: list[str], folder: int, environment: dict[str, str], text: str | None, limit: int
-) -> tuple[int, bytes, bytes]:
-    """Run a command; its output is read up to the limit, and then it is killed."""
-    with subprocess.Popen(
-        command,
-        cwd=f"/proc/self/fd/{folder}",
-        env=environment,
-        stdin=subprocess.DEVNULL if text is None else subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        pass_fds=(folder,),
-        preexec_fn=_die_with_parent,  # noqa: PLW1509 - the process of a call has one thread
-    ) as process:
-        if text is not None and process.stdin:
-            process.stdin.write(text.encode())
-            process.stdin.close()
-        out, err = _read(process, limit)
-        if len(out) > limit:
-            process.kill()
-    return process.returncode, out, err
-
-
-def _read(process: subprocess.Popen[bytes], limit: int) -> tuple[bytes, bytes]:
-    assert process.stdout is not None and process.stderr is not None  # noqa: S101, PT018 - tells mypy
-    got = {process.stdout.fileno(): bytearray(), process.stderr.fileno(): bytearray()}
-    with selectors.DefaultSelector() as selector:
-        for descriptor in got:
-            selector.register(descriptor, selectors.EVENT_READ)
-        while selector.get_map():
-            for key, _ in selector.select():
-                if data := os.read(key.fd, 1 << 16):
-                    got[key.fd] += data
-                else:
-                    selector.unregister(key.fd)
-            del got[process.stderr.fileno()][:-_STDERR_BYTES]
-            if len(got[process.stdout.fileno()]) > limit:
-                break
-    return bytes(got[process.stdout.fileno()]), bytes(got[process.stderr.fileno()])
-
-
-def _die_with_parent() -> None:
-    kernel.prctl(kernel.PR_SET_PDEATHSIG, signal.SIGKILL)

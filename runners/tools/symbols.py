@@ -25,32 +25,43 @@ class Symbol(msgspec.Struct, frozen=True):
 
 
 def parse(data: bytes) -> ast.Module | None:
-    """Return the tree of a source file, or None for one that is not Python, or nested too deeply."""
+    """Return the tree of a source file, or None for one that is not Python, or too deep, or in a rare encoding.
+
+    Python reads the file of an encoding when it is asked for, which a call may not: that is an OSError.
+    """
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return ast.parse(data)
-    except (SyntaxError, ValueError, RecursionError, MemoryError, LookupError):
+    except (SyntaxError, ValueError, RecursionError, MemoryError, LookupError, OSError):
         return None
 
 
-def definitions(tree: ast.AST, path: str, *, within: str = "") -> Iterator[Symbol]:
-    """Yield classes, functions, methods and the variables of modules and classes, in order."""
-    for node in ast.iter_child_nodes(tree):
-        if isinstance(node, ast.ClassDef):
-            bases = ", ".join(ast.unparse(base) for base in node.bases)
+def definitions(tree: ast.AST, path: str) -> Iterator[Symbol]:
+    """Yield classes, functions, methods and the variables of modules and classes, in order.
+
+    Without recursion: a chain of `elif` is as deep as it is long.
+    """
+    open_blocks: list[tuple[Iterator[ast.AST], str]] = [(ast.iter_child_nodes(tree), "")]
+    while open_blocks:
+        children, within = open_blocks[-1]
+        node = next(children, None)
+        if node is None:
+            open_blocks.pop()
+        elif isinstance(node, ast.ClassDef):
+            bases = ", ".join(_written(base) for base in node.bases)
             yield _symbol(
                 node, path, "class", f"class {node.name}({bases})" if bases else f"class {node.name}"
             )
-            yield from definitions(node, path, within="class")
+            open_blocks.append((ast.iter_child_nodes(node), "class"))
         elif isinstance(node, _FUNCTIONS):
             yield _symbol(node, path, "method" if within == "class" else "function", _signature(node))
-            yield from definitions(node, path, within="function")
+            open_blocks.append((ast.iter_child_nodes(node), "function"))
         elif isinstance(node, ast.Assign | ast.AnnAssign):
             if within != "function":
                 yield from _variables(node, path)
-        elif isinstance(node, ast.stmt | ast.ExceptHandler):
-            yield from definitions(node, path, within=within)  # below `if`, `try`, `with`
+        elif isinstance(node, ast.stmt | ast.ExceptHandler | ast.match_case):
+            open_blocks.append((ast.iter_child_nodes(node), within))  # below `if`, `try`, `with`
 
 
 def uses(tree: ast.AST, name: str) -> Iterator[int]:
@@ -74,7 +85,7 @@ def _variables(node: ast.Assign | ast.AnnAssign, path: str) -> Iterator[Symbol]:
         for each in target.elts if isinstance(target, ast.Tuple | ast.List) else [target]:
             if isinstance(each, ast.Name):
                 yield Symbol(
-                    path, node.lineno, "variable", _cut(ast.unparse(node)), each.id, node.end_lineno or 0
+                    path, node.lineno, "variable", _cut(_written(node)), each.id, node.end_lineno or 0
                 )
 
 
@@ -85,9 +96,16 @@ def _symbol(
 
 
 def _signature(node: ast.FunctionDef | ast.AsyncFunctionDef) -> str:
-    returns = f" -> {ast.unparse(node.returns)}" if node.returns else ""
+    returns = f" -> {_written(node.returns)}" if node.returns else ""
     word = "async def" if isinstance(node, ast.AsyncFunctionDef) else "def"
-    return f"{word} {node.name}({ast.unparse(node.args)}){returns}"
+    return f"{word} {node.name}({_written(node.args)}){returns}"
+
+
+def _written(node: ast.AST) -> str:
+    try:
+        return ast.unparse(node)
+    except RecursionError:  # a sum of a thousand terms is as deep as it is long
+        return "…"
 
 
 def _cut(text: str) -> str:

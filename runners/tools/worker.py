@@ -20,19 +20,17 @@ from __future__ import annotations
 import gc
 import os
 import selectors
-import shutil
 import signal
 import time
 from collections import deque
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from runners.tools import call, catalogue, sandbox, undo
+from runners.tools import call, catalogue, programs, sandbox, undo
 from runners.tools.catalogue import Tool
 from runners.tools.frames import FrameError, Reader, Request, frame, parse
 
@@ -308,10 +306,8 @@ def _end_of(running: Running, status: int) -> dict[str, str]:
 def programs_of(category: str) -> tuple[str, ...]:
     """Return the files that a category's calls may execute."""
     name = catalogue.PROGRAMS.get(category, "")
-    found = shutil.which(name, path="/usr/bin:/bin:/usr/local/bin") if name else None
-    if not found:
-        return ()
-    return tuple(dict.fromkeys((str(Path(found).resolve()), *_helpers(category))))
+    found = programs.find(name) if name else ""
+    return tuple(dict.fromkeys((found, *_helpers(category)))) if found else ()
 
 
 def _helpers(category: str) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from runners.tools import catalogue, files
 from runners.tools.signature import Args, Result, meta, object_schema
 
 EXPECTED = {
+    "code": "code_complexity code_dead_code code_dependency_graph code_format code_lint code_outline",
     "archive": "archive_list tar_create tar_extract zip_create zip_extract",
     "crypto": "generate_secret hmac_sign password_hash uuid_generate",
     "comms": "comms_channels comms_post comms_read",
