@@ -170,7 +170,8 @@ class RequestPath:
         shut comes through: its tools stay listed, and the gate refuses its calls.
         """
         self.doorkeeper.refuse_strangers(request)
-        if not presents_key(request.fields) and (greeting := self.parts.side.greet(request)) is not None:
+        is_nobody = not presents_key(request.fields) and not request.connection.owner
+        if is_nobody and (greeting := self.parts.side.greet(request)) is not None:
             return greeting
         name = self.identify(request)
         if self._stopping:

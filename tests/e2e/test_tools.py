@@ -29,6 +29,9 @@ def test_an_agents_calls_are_done_in_its_workspace_and_recorded(workspace: Path)
     """Reading and writing work; what leads outside or is above its tier is refused; all of it is on the ledger."""
     with scene(workspace) as (house, agent):
         before = agent.ask("GET", "/tools")
+        assert (
+            json.loads(agent.ask("GET", "/health"))["categories"]["files"] == 11
+        )  # at its own door without a key
         assert agent.call("file_read", path="a.txt")["content"]["text"] == "hello\n"
         assert agent.mcp("file_read", path="a.txt")["result"]["structuredContent"]["text"] == "hello\n"
         assert not agent.call("file_write", path="b.txt", content="new")["is_error"]

@@ -15,7 +15,7 @@ from epad.gateway.http.message import Response, json_response
 from epad.gateway.http.request import Request
 from epad.gateway.refusal import Refusal, RefusalError, invalid_request
 from epad.gateway.turn import TURN_HEADER
-from epad.tools.protocol import Definition, Tools
+from epad.tools.protocol import Definition, ToolAnswer, Tools
 from epad.tools.wire.messages import LATEST_LEGACY, MODERN, encode
 from epad.tools.wire.methods import UNKNOWN_TOOL
 
@@ -54,7 +54,7 @@ class Plain:
         answer = await self._tools.call(caller, call.name, call.arguments, key=key, parent=call.parent)
         unknown = answer.is_error and answer.reason_code == UNKNOWN_TOOL
         fields = [(TURN_HEADER, answer.turn.encode())] if answer.turn else []
-        return json_response(404 if unknown else 200, encode(answer), fields)
+        return json_response(404 if unknown else 200, encode(_told(answer)), fields)
 
     async def health(self, subsystem: str) -> Response:
         """Say that the door is open, and what is behind it for this caller."""
@@ -74,6 +74,7 @@ class Plain:
         )
 
 
+_OF_MCP = frozenset({"blocks", "questions", "state"})
 _ALIVE = {"status": "ok"}
 GREETING = json_response(200, encode(_ALIVE))
 
@@ -81,6 +82,12 @@ GREETING = json_response(200, encode(_ALIVE))
 def error_body(refusal: Refusal) -> bytes:
     """Return a refusal in the words of tools: an error, and what to do."""
     return encode({"error": refusal.message, "hint": "", "code": refusal.code})
+
+
+def _told(answer: ToolAnswer) -> dict[str, object]:
+    """Return an answer without the parts that only MCP has words for, where there are none."""
+    told = msgspec.structs.asdict(answer)
+    return {name: value for name, value in told.items() if value or name not in _OF_MCP}
 
 
 def _described(definition: Definition) -> dict[str, object]:

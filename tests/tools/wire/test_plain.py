@@ -32,7 +32,10 @@ async def test_the_list_is_whole(tmp_path: Path) -> None:
 async def test_a_call(w: Wire) -> None:
     body = b'{"name":"echo","arguments":{"text":"x"},"parent":"t-1"}'
     status, answer, fields = await w.raw(body, {"Idempotency-Key": "k"}, path="/tools/call")
-    assert (status, answer["is_error"], answer["content"]) == (200, False, {"text": "x"})
+    assert (status, answer) == (
+        200,
+        {"turn": "turn-1", "is_error": False, "content": {"text": "x"}, "reason_code": ""},
+    )
     assert fields["x-epad-turn"] == answer["turn"] == "turn-1"
     assert w.tools.calls == [("writer", "echo", {"text": "x"}, "k", "t-1")]
 
