@@ -24,6 +24,7 @@ from epad.configuration.secret_schema import check_secrets
 from epad.configuration.server_kinds import SERVERS, server_named
 from epad.configuration.sizes import size_bytes
 from epad.configuration.toml_lines import KeyPath, key_text
+from epad.configuration.tools_checks import check_tools
 from epad.configuration.urls import url_fault
 from epad.configuration.user_checks import check_users
 from epad.storage.bundle_names import name_fault, subsystem_file
@@ -59,6 +60,7 @@ def cross_check(config: Config) -> Iterator[Complaint]:
     yield from check_money(config)
     yield from check_confine(config)
     yield from check_secrets(config.secrets)
+    yield from check_tools(config.tools)
     yield from _check_datastores(config)
     for name, subsystem in config.subsystems.items():
         yield from _check_subsystem(("subsystems", name), subsystem, config)

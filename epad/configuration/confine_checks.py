@@ -6,7 +6,8 @@ gateway, whose model server it may be, nor a health check. A Unix socket in its 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -54,13 +55,16 @@ def _check_table(path: KeyPath, confine: ConfineConfig, spec: SubsystemConfig) -
         if not place or place.startswith(("/", "~")) or ".." in Path(place).parts:
             text = f'has "{place}"; give paths below the workspace, as CLAUDE.md'
             yield Complaint((*path, "never"), text)
-    yield from _check_hosts((*path, "hosts"), confine)
+    yield from check_hosts((*path, "hosts"), confine.hosts)
+    if confine.hosts and confine.profile == "sealed":
+        text = 'is set, but a sealed subsystem reaches none; take it out, or profile = "workspace"'
+        yield Complaint((*path, "hosts"), text, ((*path, "profile"),))
 
 
-def _check_hosts(path: KeyPath, confine: ConfineConfig) -> Iterator[Complaint]:
+def check_hosts(path: KeyPath, hosts: Iterable[str]) -> Iterator[Complaint]:
     """Yield the rules that cannot be read, and those of one host that say two different things."""
     rules: dict[tuple[str, bool, int], HostRule] = {}
-    for host in confine.hosts:
+    for host in hosts:
         try:
             rule = parse(host)
         except RuleError as error:
@@ -69,9 +73,6 @@ def _check_hosts(path: KeyPath, confine: ConfineConfig) -> Iterator[Complaint]:
         other = rules.setdefault((rule.name, rule.wildcard, rule.port), rule)
         if other != rule:
             yield Complaint(path, f"says of one host both {other} and {rule}; take one of them out")
-    if confine.hosts and confine.profile == "sealed":
-        text = 'is set, but a sealed subsystem reaches none; take it out, or profile = "workspace"'
-        yield Complaint(path, text, ((*path[:-1], "profile"),))
 
 
 def vain_confine(path: KeyPath, confine: ConfineConfig) -> Iterator[Complaint]:
@@ -109,7 +110,7 @@ def _check_intercept(path: KeyPath, confine: ConfineConfig) -> Iterator[Complain
         return
     if find_spec(INTERCEPT_PACKAGE) is None:
         yield Complaint(path, "needs the package cryptography: pip install 'epad[intercept]', or take it out")
-    rules = [rule for rule in map(_rule, confine.hosts) if rule is not None]
+    rules = readable_rules(confine.hosts)
     for host in confine.intercept:
         if not _is_name(host):
             yield Complaint(
@@ -120,12 +121,13 @@ def _check_intercept(path: KeyPath, confine: ConfineConfig) -> Iterator[Complain
             yield Complaint(path, text, ((*path[:-1], "hosts"),))
 
 
-def _rule(text: str) -> HostRule | None:
-    """Return a rule; None for a text that is none, of which `_check_hosts` tells."""
-    try:
-        return parse(text)
-    except RuleError:
-        return None
+def readable_rules(hosts: Iterable[str]) -> list[HostRule]:
+    """Return the rules of texts, without those that are none, of which `check_hosts` tells."""
+    rules = []
+    for text in hosts:
+        with suppress(RuleError):
+            rules.append(parse(text))
+    return rules
 
 
 def _is_name(host: str) -> bool:

@@ -7,9 +7,17 @@ from typing import Annotated
 from msgspec import Meta, Struct
 
 
+class WebToolsConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Sets the reach of the tools that use the network: of every subsystem's, and beside its table `confine`."""
+
+    hosts: tuple[str, ...]
+    searxng: str
+
+
 class ToolsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Sets the tool door."""
 
     enabled: bool
     calls_per_minute: Annotated[int, Meta(ge=0)]
     sse: bool
+    web: WebToolsConfig

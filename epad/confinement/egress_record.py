@@ -1,14 +1,18 @@
-"""Put the reports of the way out on record: in the event log, in the series, and before the probe."""
+"""Put the reports of the way out on record: in the event log, in the series, and before the probe.
+
+What passes the door of a tool's worker is the subsystem's that has called the tool.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final, Protocol
 
 from epad.confinement.host_questions import HostSubject
 from epad.confinement.metrics import EGRESS_BYTES, EGRESS_OPEN, EGRESS_OPENED, EGRESS_REFUSED
 from epad.confinement.repeated_events import RepeatedEvents
+from epad.confinement.tool_doors import subsystem_of
 from epad.metrics.registry import Metrics
 from epad.storage.event_log import EventKind, EventLog
 from probes.egress import EgressObserver, EgressOpened, EgressRefused, EgressSent
@@ -69,7 +73,7 @@ class EgressRecord:
         """Take one report; one that is not about a connection is left to others."""
         take = self._takes.get(event.kind)
         if take is not None:
-            take(event)
+            take(replace(event, door=subsystem_of(event.door)))
 
     def moved(self, subject: HostSubject) -> tuple[int, int]:
         """Return how many bytes were sent to a host and received from it, in this run of the daemon."""

@@ -27,6 +27,7 @@ from epad.confinement.planning import MachinePlanner
 from epad.confinement.policies import Policies
 from epad.confinement.policy import Policy
 from epad.confinement.secret_files import read_secrets
+from epad.confinement.tool_doors import is_tool_door, tool_policy
 from epad.confinement.way_out import WayOut, WayOutContext
 from epad.confinement.zygote import Zygote
 from epad.daemon.joints import Joints
@@ -88,7 +89,7 @@ def make_way_out(
 
     return WayOut(
         WayOutContext(
-            policies=policies,
+            policies=lambda door: tool_policy(door, joints.config) if is_tool_door(door) else policies(door),
             approvals=HostQuestions(clock, stores.approved_hosts),
             record=EgressRecord(events, metrics, joints, stores.known_hosts, clock),
             events=events,

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import structlog
 
 from epad.confinement.planning import MachinePlanner
 from epad.confinement.policies import Policies
+from epad.confinement.way_out import WayOut
 from epad.confinement.zygote import Zygote
 from epad.daemon.joints import Joints
 from epad.daemon.own_tools import make_own_tools
@@ -25,6 +26,7 @@ from epad.tools.consent import ConsentContext, Consents
 from epad.tools.rates import CallRates
 from epad.tools.sessions import Sessions
 from epad.tools.worker_cell import CellStarter
+from epad.tools.worker_doors import WorkerDoors
 from epad.tools.workers import Workers
 from epad.vault.answers import make_vault_tools
 from epad.vault.child import VaultChild
@@ -32,14 +34,13 @@ from epad.vault.child import VaultChild
 _NO_PROFILE = Profile(())
 
 
-def make_tools(
-    given: Given, joints: Joints, access: Access, events: EventLog, numbers: Iterator[int]
-) -> Tooling:
-    """Make the calls of tools, and what they need. `numbers` are those of the questions for a person."""
+def make_tools(given: Given, joints: Joints, access: Access, events: EventLog, way_out: WayOut) -> Tooling:
+    """Make the calls of tools, and what they need. The questions for a person have their numbers with the way out's."""
     zygote = Zygote()
     planner = MachinePlanner(zygote, lambda name: joints.config.subsystems[name].user, tuple)
-    starter = CellStarter(lambda: joints.config, Policies(given.directories, os.environ), planner, zygote)
     log = structlog.get_logger("epad.tools")
+    policies = Policies(given.directories, os.environ)
+    starter = CellStarter(lambda: joints.config, policies, planner, zygote, WorkerDoors(way_out, log))
     workers = Workers(starter, log)
     processes = ProcessTable(given.boot_id)
 
@@ -65,7 +66,7 @@ def make_tools(
     consents = Consents(
         ConsentContext(
             clock=given.clock,
-            numbers=numbers,
+            numbers=way_out.approvals.numbers,
             workspace=lambda name: starter.workspace(name) if name in joints.config.subsystems else "",
             lives=sessions.lives,
             emit=events.emit,

@@ -98,6 +98,12 @@ def compare(before: Config, after: Config) -> Changes:
         kept = {spec.group for spec in wanted.values() if spec.group} - after.groups.keys()
         postponed.extend(key_text(("groups", name)) for name in sorted(kept))
         live["groups"] = {**after.groups, **{name: before.groups[name] for name in sorted(kept)}}
+    if "tools" in tables:
+        # The door is there from the start of the daemon, or is not; all else is looked up with each call.
+        if after.tools.enabled != before.tools.enabled:
+            postponed.append(key_text(("tools", "enabled")))
+        tools = structs.replace(after.tools, enabled=before.tools.enabled)
+        live |= {"tools": tools} if tools != before.tools else {}
     changed = [n for n, spec in wanted.items() if n in before.subsystems and spec != before.subsystems[n]]
     restarted = [n for n in changed if _differing(before.subsystems[n], wanted[n]) & STARTING]
     return Changes(
@@ -108,7 +114,7 @@ def compare(before: Config, after: Config) -> Changes:
         adjusted=tuple(name for name in changed if name not in restarted),
         tables=tuple(sorted(live)),
         postponed=(
-            *(f"[{table}]" for table in tables if table not in LIVE_TABLES),
+            *(f"[{table}]" for table in tables if table not in {*LIVE_TABLES, "tools"}),
             *dict.fromkeys(postponed),
         ),
     )

@@ -1,4 +1,4 @@
-"""Start workers in cells: the workspace and the system's programs, no network, no model, no secret.
+"""Start workers in cells: the workspace and the system's programs, no model, no secret, no network of their own.
 
 The policy is that of `profile = "workspace"` with the subsystem's own workspace, whatever its own profile is; a wall
 that this machine cannot have is done without and told, since each call is confined by Landlock once more
@@ -14,7 +14,7 @@ import os
 import socket
 import sys
 import sysconfig
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
 from pathlib import Path
@@ -26,11 +26,17 @@ from epad.configuration.confine_schema import ConfineConfig
 from epad.configuration.confining import confine_of
 from epad.configuration.schema import Config, SubsystemConfig
 from epad.confinement.cell_parts import CellOrder, Planner
+from epad.confinement.doors import ADDRESSES, DoorKind
 from epad.confinement.policies import Policies
 from epad.confinement.spawner import Spawner
+from epad.confinement.tool_doors import tool_door
 from epad.tools.catalogue import ROOT
 from epad.tools.worker import Worker
+from epad.tools.worker_doors import WorkerDoors
+from runners.cell.plan import Door
 
+SEARXNG: Final = "EPAD_SEARXNG"
+"""The variable that tells a worker the address of the operator's SearXNG; empty: there is none."""
 _RUNNERS: Final = str(ROOT / "runners")
 _ENVIRONMENT: Final = {
     "PATH": "/usr/local/bin:/usr/bin:/bin",
@@ -46,9 +52,27 @@ class Place(Enum):
 
     WORKSPACE = "the subsystem's workspace, no network"
     NOTHING = "no file but the libraries, no network"
+    NETWORK = "no file but the libraries, a door to the way out"
+    WORKSPACE_AND_NETWORK = "the subsystem's workspace, a door to the way out"
+
+    @property
+    def has_workspace(self) -> bool:
+        return self in {Place.WORKSPACE, Place.WORKSPACE_AND_NETWORK}
+
+    @property
+    def has_network(self) -> bool:
+        return self in {Place.NETWORK, Place.WORKSPACE_AND_NETWORK}
 
 
-PLACES: Final[Mapping[str, Place]] = {"crypto": Place.NOTHING, "thinking": Place.NOTHING}
+PLACES: Final[Mapping[str, Place]] = {
+    "api": Place.WORKSPACE_AND_NETWORK,
+    "browser": Place.NETWORK,
+    "crypto": Place.NOTHING,
+    "http": Place.NETWORK,
+    "monitor": Place.NETWORK,
+    "thinking": Place.NOTHING,
+    "websearch": Place.NETWORK,
+}
 """The place of each category that is not done in the workspace."""
 
 
@@ -62,20 +86,27 @@ class Started:
 
 @dataclass(frozen=True, slots=True)
 class CellStarter:
-    """Starts workers. `config` returns the configuration in force."""
+    """Starts workers. `config` returns the configuration in force.
+
+    A worker with a door reaches the hosts of `[tools.web]` by it, through the way out, and nothing else. A machine that
+    gives its cell no network of its own gives it no door either, and its tools refuse.
+    """
 
     config: Callable[[], Config]
     policies: Policies
     planner: Planner
     spawner: Spawner
+    doors: WorkerDoors
 
     async def start(self, subsystem: str, category: str, ended: Callable[[], None]) -> Started:
         """Start a worker of one category for one subsystem. Raises ConfinementError."""
-        in_workspace = PLACES.get(category, Place.WORKSPACE) is Place.WORKSPACE
-        root = self.workspace(subsystem) if in_workspace else ""
-        command = (sys.executable, "-P", "-m", "runners.tools", category, *(("--root", root) if root else ()))
+        place = PLACES.get(category, Place.WORKSPACE)
+        root = self.workspace(subsystem) if place.has_workspace else ""
+        doors = await self._doors(subsystem) if place.has_network else ()
+        command = (sys.executable, "-P", "-m", "runners.tools", category, *_options(root, doors))
         policy = self.policies.of(subsystem, _as_worker(subsystem, self.config(), command, root))
-        plan = await self.planner.plan(CellOrder(policy, command, _ENVIRONMENT, Path("/"), ()))
+        environment = {**_ENVIRONMENT, SEARXNG: self.config().tools.web.searxng}
+        plan = await self.planner.plan(CellOrder(policy, command, environment, Path("/"), doors))
         # A name that is not there yet would get a placeholder in the workspace. Here the worker refuses to make it.
         protect = tuple(filter(os.path.exists, plan.tree.protect))
         plan = replace(plan, name=f"tools-{category}", tree=replace(plan.tree, protect=protect))
@@ -86,14 +117,22 @@ class CellStarter:
         except BaseException:
             ours.close()
             raise
+        if made.doors:
+            ended = await self.doors.open(tool_door(subsystem, category), made.doors[0], ended)
         ours.setblocking(False)
         reader, writer = await asyncio.open_connection(sock=ours)
         return Started(Worker(made.pid, reader, writer, ended), tuple(made.missing))
 
     def settings(self, subsystem: str) -> object:
         """Return the settings that a worker is started by, to be compared."""
-        root = self.workspace(subsystem)
-        return root, _as_worker(subsystem, self.config(), (), root).subsystems[subsystem]
+        root, config = self.workspace(subsystem), self.config()
+        return root, config.tools.web.searxng, _as_worker(subsystem, config, (), root).subsystems[subsystem]
+
+    async def _doors(self, subsystem: str) -> tuple[Door, ...]:
+        """Return the door of a worker with network; none where this machine gives its cell no network of its own."""
+        if not await self.planner.has_network(subsystem):
+            return ()
+        return (Door(*ADDRESSES[DoorKind.WAY_OUT]),)
 
     def workspace(self, subsystem: str) -> str:
         """Return the directory that a subsystem's tools work in; empty where it has none."""
@@ -103,6 +142,14 @@ class CellStarter:
             return ""
         workspace = self.policies.of(subsystem, config).workspace
         return workspace if Path(workspace).is_dir() else ""
+
+
+def _options(root: str, doors: tuple[Door, ...]) -> Iterator[str]:
+    """Yield the options that tell a worker its surroundings."""
+    if root:
+        yield from ("--root", root)
+    for door in doors:
+        yield from ("--way-out", f"{door.host}:{door.port}")
 
 
 def _as_worker(subsystem: str, config: Config, command: tuple[str, ...], root: str) -> Config:

@@ -22,7 +22,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Coroutine
+import json
+from collections.abc import Coroutine, Sequence
 from dataclasses import replace
 from typing import Final, Protocol
 
@@ -39,7 +40,7 @@ from runners.egress.refusal import RefusedError, Why
 from runners.egress.request_head import HTTP_PORT, Target
 from runners.egress.rules import HTTPS_PORT, HostRule
 from runners.egress.tunnel import Tunnel
-from runners.egress.wanted import Wanted, hear
+from runners.egress.wanted import RESOLVE, Wanted, hear
 
 _ACCESS_DENIED: Final = b"\x15\x03\x03\x00\x02\x02\x31"
 """A fatal alert of TLS: from it a client's library tells more than that the connection ended."""
@@ -61,6 +62,10 @@ class Behind(Protocol):
 
     async def connect(self, target: Target, rule: HostRule, *, tls: bool) -> tuple[str, Streams]:
         """Reach a target by its rule; over TLS that is spoken here, if so. Raises RefusedError."""
+        ...
+
+    async def look_up(self, target: Target, rule: HostRule) -> Sequence[str]:
+        """Return the addresses of a target, by its rule. Raises RefusedError."""
         ...
 
     def report(self, event: Event) -> None:
@@ -91,6 +96,9 @@ class Connection:
         try:
             wanted = await self._hear()
             rule = await self._door.rule_for(self, wanted.target)
+            if wanted.how == RESOLVE:
+                await self._tell_addresses(await self._door.look_up(wanted.target, rule))
+                return
             if (certificates := self._certificates(wanted)) is not None:
                 await self._intercept(wanted, rule, certificates)
                 return
@@ -184,6 +192,13 @@ class Connection:
             ) from None
         except asyncio.IncompleteReadError:
             raise RefusedError(Why.HUNG_UP, "the tunnel ended before its TLS hello") from None
+
+    async def _tell_addresses(self, addresses: Sequence[str]) -> None:
+        """Answer a look-up. It is no connection to a host, and so no event of one."""
+        body = json.dumps({"addresses": list(addresses)}).encode()
+        head = f"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: {len(body)}"
+        self._client[1].write(f"{head}\r\nconnection: close\r\n\r\n".encode() + body)
+        await self._end()
 
     def _certificates(self, wanted: Wanted) -> Certificates | None:
         """Return the certificates by which a tunnel is read; None for one that is passed on as it is."""

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -134,6 +134,10 @@ class Door:
     async def connect(self, target: Target, rule: HostRule, *, tls: bool) -> tuple[str, Streams]:
         """Reach a target by its rule. Raises RefusedError."""
         return await self._ways.connect(target, rule, tls=tls)
+
+    async def look_up(self, target: Target, rule: HostRule) -> Sequence[str]:
+        """Return the addresses of a target, by its rule. Raises RefusedError."""
+        return await self._ways.look_up(target, rule)
 
     def decide(self, decided: Decide) -> bool:
         """Let a connection that waits for a person go on, or not; False if it is none of this door's."""

@@ -1,4 +1,7 @@
-"""Read the request of a client: a tunnel by CONNECT or SOCKS5, or one request by plain HTTP."""
+"""Read the request of a client: a tunnel by CONNECT or SOCKS5, one request by plain HTTP, or a look-up.
+
+`RESOLVE HOST:PORT HTTP/1.1`, a method of our own, asks for the addresses of a host that may be reached at that port.
+"""
 
 from __future__ import annotations
 
@@ -11,6 +14,7 @@ from runners.egress.network import Streams
 from runners.egress.refusal import RefusedError, Why
 from runners.egress.request_head import Target, forwarded, read_head, read_plain, read_target
 
+RESOLVE: Final = "resolve"
 _TLS_RECORD: Final = b"\x16"
 _SOCKS5: Final = b"\x05"
 _SOCKS4: Final = b"\x04"
@@ -52,5 +56,7 @@ async def hear(client: Streams) -> Wanted:
         raise RefusedError(Why.TOO_LARGE, "the head of the request is too long") from None
     if head.method == "CONNECT":
         return Wanted("connect", read_target(head.target))
+    if head.method == RESOLVE.upper():
+        return Wanted(RESOLVE, read_target(head.target))
     request = read_plain(head)
     return Wanted("http", request.target, forwarded(head, request), request.length, head.method == "HEAD")

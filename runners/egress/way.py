@@ -36,6 +36,15 @@ class Ways:
             words = f"{target} was not reached within {self._dial_seconds:g} s"
             raise RefusedError(Why.UNREACHABLE, words) from None
 
+    async def look_up(self, target: Target, rule: HostRule) -> Sequence[str]:
+        """Return the addresses that a host would be reached at. Raises RefusedError."""
+        try:
+            async with asyncio.timeout(self._dial_seconds):
+                return [rule.pinned] if rule.pinned else await self._public_addresses(target)
+        except TimeoutError:
+            words = f"{target.host} was not looked up within {self._dial_seconds:g} s"
+            raise RefusedError(Why.UNKNOWN_NAME, words) from None
+
     async def _public_addresses(self, target: Target) -> Sequence[str]:
         """Look a name up, once. Raises RefusedError if one of its addresses is not public."""
         try:

@@ -8,6 +8,7 @@ import sys
 import msgspec
 
 from runners.tools import catalogue, worker
+from runners.tools.signature import Address
 
 
 def parser() -> argparse.ArgumentParser:
@@ -24,8 +25,21 @@ def parser() -> argparse.ArgumentParser:
     described.add_argument(
         "--unsandboxed", action="store_true", help="let tools write where Landlock is missing"
     )
+    described.add_argument(
+        "--way-out",
+        type=address,
+        help="HOST:PORT of the proxy that leads to hosts; none: tools reach no host",
+    )
     described.add_argument("--catalogue", action="store_true", help="print all definitions as JSON")
     return described
+
+
+def address(text: str) -> Address:
+    """Read HOST:PORT. Raises ValueError."""
+    host, _, port = text.rpartition(":")
+    if not host:
+        raise ValueError(text)
+    return host, int(port)
 
 
 def main() -> None:
@@ -39,7 +53,9 @@ def main() -> None:
         raise SystemExit("runners.tools: no category; give CATEGORY[,CATEGORY] or --catalogue")
     try:
         worker.serve(
-            worker.Settings(categories, options.root, options.undo, options.socket, options.unsandboxed)
+            worker.Settings(
+                categories, options.root, options.undo, options.socket, options.unsandboxed, options.way_out
+            )
         )
     except (OSError, ValueError) as error:
         raise SystemExit(f"runners.tools: {error}") from error

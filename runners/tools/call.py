@@ -17,7 +17,7 @@ import msgspec
 from runners.tools import sandbox, undo
 from runners.tools.catalogue import Tool
 from runners.tools.frames import Request
-from runners.tools.signature import CONTEXT, CallContext, ToolError
+from runners.tools.signature import CONTEXT, Address, CallContext, ToolError
 
 PART: Final = struct.Struct(">cI")
 
@@ -30,6 +30,7 @@ class Surroundings:
     undo: int
     pipe: int
     unsandboxed: bool
+    way_out: Address | None = None
 
 
 def run(request: Request, tool: Tool, need: sandbox.Need, around: Surroundings, parent: int) -> NoReturn:
@@ -70,6 +71,7 @@ def _answer(request: Request, tool: Tool, around: Surroundings) -> tuple[bytes, 
             root=around.root,
             undo=around.undo,
             call=request.turn,
+            way_out=around.way_out,
             output_bytes=request.output_bytes,
             note_effect=note,
         )

@@ -11,6 +11,7 @@ from typing import Any, Final
 from runners.tools.signature import ToolFunction, ToolMeta
 
 CATEGORIES: Final = (
+    "api",
     "archive",
     "code",
     "comms",
@@ -20,6 +21,7 @@ CATEGORIES: Final = (
     "epa",
     "files",
     "git",
+    "http",
     "memory",
     "monitor",
     "notebook",
@@ -29,6 +31,7 @@ CATEGORIES: Final = (
     "tasks",
     "text",
     "thinking",
+    "websearch",
 )
 PROGRAMS: Final[dict[str, str]] = {"code": "ruff", "git": "git"}
 """The program that a category's tools run."""

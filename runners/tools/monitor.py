@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
+from runners.tools.health import HEALTH_PROBE, UPTIME_CHECK, health_probe, uptime_check
 from runners.tools.services import LOGS_TAIL, SERVICE_STATUS, logs_tail, service_status
 
-TOOLS: Final = (LOGS_TAIL, SERVICE_STATUS)
+TOOLS: Final = (HEALTH_PROBE, LOGS_TAIL, SERVICE_STATUS, UPTIME_CHECK)
 
-__all__ = ["TOOLS", "logs_tail", "service_status"]
+__all__ = ["TOOLS", "health_probe", "logs_tail", "service_status", "uptime_check"]

@@ -1,6 +1,7 @@
 """Confine the process of one call: its files by Landlock, its resources by limits, its system calls by seccomp.
 
 A pure tool gets no file at all. A reading tool gets the workspace without the right to write, a writing one with it.
+A tool of the network may connect to one port, the way out's, and to no other; it has read its libraries before.
 Nobody may execute a file but the programs that a category names (git), so a hook, a filter or a planted script has
 no shell that would run it. All of these stand inside the cell that the worker may be started in.
 """
@@ -22,8 +23,9 @@ _SIGKILL: Final = 9
 _MIB: Final = 1 << 20
 _LIBRARIES: Final = ("/usr", "/lib", "/lib64", "/etc/ld.so.cache", "/opt", "/nix/store", "/gnu/store")
 _LOADERS: Final = ("/lib64/ld-linux-x86-64.so.2", "/lib/ld-linux-aarch64.so.1")
-_READS_FILES: Final = frozenset({"R1", "R2"})
+_READS_FILES: Final = frozenset({"R1", "R2", "N1"})
 _WRITES_FILES: Final = frozenset({"W0", "W1", "W2", "X1", "X2"})
+USES_NETWORK: Final = frozenset({"N1", "N2", "X1"})
 NEEDS_LANDLOCK: Final = frozenset({"W1", "W2", "N1", "N2", "X1", "X2"})
 """Without Landlock these are refused, unless the worker was started with --unsandboxed."""
 
@@ -37,6 +39,7 @@ class Need:
     undo: int = -1
     programs: tuple[str, ...] = ()
     seconds: float = 5
+    ports: tuple[int, ...] = ()
 
 
 def missing_walls() -> list[str]:
@@ -84,12 +87,12 @@ def _limit(name: int, value: int) -> None:
 
 
 def confine(need: Need) -> None:
-    """Close all files but those that the call needs, all TCP ports, and signals to others. Raises OSError."""
+    """Close all files and TCP ports but those that the call needs, and signals to others. Raises OSError."""
     version = landlock.version()
     wanted = landlock.ruleset(
         [wall for wall, needed in landlock.ABI.items() if version >= needed and wall in Wall]
     )
-    landlock.restrict(wanted, _rules(need, wanted.files))
+    landlock.restrict(wanted, _rules(need, wanted.files), need.ports)
 
 
 def _rules(need: Need, everything: int) -> Iterator[tuple[str, int]]:

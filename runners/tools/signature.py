@@ -19,6 +19,7 @@ import msgspec
 Risk = Literal["P", "R1", "R2", "W0", "M1", "W1", "N1", "W2", "N2", "X1", "X2", "V1"]
 DESCRIPTION_BYTES: Final = 200
 
+Address = tuple[str, int]
 PathArg = str
 """A path below the workspace; `beneath.py` checks it. Without bounds in the schema, which would be there 60 times."""
 ToolFunction = Callable[[dict[str, Any]], Awaitable[dict[str, Any]]]
@@ -65,6 +66,8 @@ class CallContext:
     """The descriptor of the directory that keeps before-images; -1: nothing is kept."""
     call: str = ""
     """The name of the call, under which its before-images are kept."""
+    way_out: Address | None = None
+    """The one address that the call may connect to: a proxy; None: this worker reaches no host."""
     output_bytes: int = 64 << 10
     deadline: float = field(default_factory=lambda: time.monotonic() + 60)
     note_effect: Callable[[str, str | None, str | None], None] = lambda *_: None

@@ -33,6 +33,7 @@ import msgspec
 from runners.tools import call, catalogue, programs, sandbox, undo
 from runners.tools.catalogue import Tool
 from runners.tools.frames import FrameError, Reader, Request, frame, parse
+from runners.tools.signature import Address
 
 MOST_RUNNING: Final = 32
 MOST_WAITING: Final = 256
@@ -49,6 +50,7 @@ class Settings:
     undo: str = ""
     socket: int = -1
     unsandboxed: bool = False
+    way_out: Address | None = None
 
 
 @dataclass(slots=True)
@@ -181,14 +183,15 @@ class Worker:
     def _start(self, request: Request) -> None:
         tool = undo.TOOL if request.undo else self._tools[request.tool]
         allowed = min(request.timeout, tool.meta.timeout) if request.timeout > 0 else tool.meta.timeout
-        need = sandbox.Need(
-            tool.meta.risk, self._root, self._undo, self._programs.get(tool.category, ()), allowed
-        )
+        risk, way_out = tool.meta.risk, self._settings.way_out
+        ports = (way_out[1],) if way_out is not None and risk in sandbox.USES_NETWORK else ()
+        programs = self._programs.get(tool.category, ())
+        need = sandbox.Need(risk, self._root, self._undo, programs, allowed, ports)
         reading, writing = os.pipe()
         parent, now = os.getpid(), time.monotonic()
         pid = os.fork()
         if pid == 0:
-            around = call.Surroundings(self._root, self._undo, writing, self._settings.unsandboxed)
+            around = call.Surroundings(self._root, self._undo, writing, self._settings.unsandboxed, way_out)
             call.run(request, tool, need, around, parent)
         os.close(writing)
         os.set_blocking(reading, False)

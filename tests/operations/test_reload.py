@@ -127,7 +127,7 @@ def test_a_group_that_is_there_may_be_joined() -> None:
     assert compare(before, after).added == ("a",)
 
 
-@pytest.mark.parametrize("table", sorted(set(Config.__struct_fields__) - {"subsystems"}))
+@pytest.mark.parametrize("table", sorted(set(Config.__struct_fields__) - {"subsystems", "tools"}))
 def test_each_table_is_live_or_waits(table: str) -> None:
     """What waits is named, and stays as it was."""
     before = configured(a=PLAIN)
@@ -141,6 +141,19 @@ def test_each_table_is_live_or_waits(table: str) -> None:
     assert changes.tables == ((table,) if live else ())
     assert changes.postponed == (() if live else (f"[{table}]",))
     assert getattr(changes.config, table) == (other if live else getattr(before, table))
+
+
+def test_the_reach_of_tools_changes_at_once_and_their_door_waits() -> None:
+    """What waits is named, and stays as it was."""
+    before = configured(a=PLAIN)
+    web = structs.replace(before.tools.web, hosts=("a.example",))
+    wider = structs.replace(before, tools=structs.replace(before.tools, web=web))
+    assert compare(before, wider).config == wider
+    assert (compare(before, wider).tables, compare(before, wider).postponed) == (("tools",), ())
+    both = structs.replace(wider, tools=structs.replace(wider.tools, enabled=not before.tools.enabled))
+    assert compare(before, both).config == wider
+    assert compare(before, both).postponed == ("tools.enabled",)
+    assert compare(wider, both).tables == ()
 
 
 names = st.sampled_from(["a", "b", "c", "d"])

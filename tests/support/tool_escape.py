@@ -21,6 +21,8 @@ from runners.tools.catalogue import Tool
 from runners.tools.frames import Request
 from runners.tools.signature import Risk
 
+WAY_OUT_PORT = 2
+
 
 def _read_outside(root: Path) -> None:
     (root.parent / "secret").read_text()
@@ -42,12 +44,16 @@ def _execute(root: Path) -> None:
     subprocess.run(["/bin/sh", "-c", "true"], check=True)
 
 
-def _connect(root: Path) -> None:
+def _connect(root: Path, port: int = 1) -> None:
     with socket.socket() as ours:
         try:
-            ours.connect(("127.0.0.1", 1))
+            ours.connect(("127.0.0.1", port))
         except ConnectionRefusedError:
             return  # nobody listens there, and the connection was tried
+
+
+def _connect_to_the_way_out(root: Path) -> None:
+    _connect(root, WAY_OUT_PORT)
 
 
 def _signal_parent(root: Path) -> None:
@@ -71,6 +77,7 @@ ATTEMPTS: dict[str, Callable[[Path], None]] = {
     "write outside": _write_outside,
     "execute": _execute,
     "connect": _connect,
+    "connect to the way out": _connect_to_the_way_out,
     "signal": _signal_parent,
     "memory": _memory,
 }
@@ -90,7 +97,8 @@ def main(risk: str, root: Path, attempt: str) -> None:
     sandbox.filter_system_calls()
     reading, writing = os.pipe()
     descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
-    need = sandbox.Need(cast("Risk", risk), descriptor)
+    ports = (WAY_OUT_PORT,) if risk in sandbox.USES_NETWORK else ()
+    need = sandbox.Need(cast("Risk", risk), descriptor, ports=ports)
     parent = os.getpid()
     if (pid := os.fork()) == 0:
         around = call.Surroundings(descriptor, -1, writing, unsandboxed=False)

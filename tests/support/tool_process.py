@@ -32,13 +32,22 @@ class ToolWorker:
     """Speaks to one worker; every call is answered in order unless `send` and `receive` are used."""
 
     def __init__(
-        self, categories: str, root: Path | None, *options: str, program: Sequence[str] = PROGRAM
+        self,
+        categories: str,
+        root: Path | None,
+        *options: str,
+        program: Sequence[str] = PROGRAM,
+        environment: dict[str, str] | None = None,
     ) -> None:
         command = [sys.executable, *program, categories, *options]
         if root:
             command += ["--root", str(root)]
         self.process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, **(environment or {})},
         )
         self._number = 0
 
@@ -94,9 +103,13 @@ class ToolWorker:
 
 @contextmanager
 def tool_worker(
-    categories: str, root: Path | None, *options: str, program: Sequence[str] = PROGRAM
+    categories: str,
+    root: Path | None,
+    *options: str,
+    program: Sequence[str] = PROGRAM,
+    environment: dict[str, str] | None = None,
 ) -> Iterator[ToolWorker]:
-    worker = ToolWorker(categories, root, *options, program=program)
+    worker = ToolWorker(categories, root, *options, program=program, environment=environment)
     try:
         yield worker
     finally:
@@ -131,7 +144,12 @@ class World:
 
 @contextmanager
 def tool_world(
-    folder: Path, categories: str, *, repository: bool = True, program: Sequence[str] = PROGRAM
+    folder: Path,
+    categories: str,
+    *options: str,
+    repository: bool = True,
+    program: Sequence[str] = PROGRAM,
+    environment: dict[str, str] | None = None,
 ) -> Iterator[World]:
     """Make a workspace, and a worker with before-images."""
     template = make_workspace(folder / "template")
@@ -139,8 +157,10 @@ def tool_world(
         make_repository(template)
     for name in ("workspace", "undo"):
         (folder / name).mkdir()
-    options = ("--undo", str(folder / "undo"))
-    with tool_worker(categories, folder / "workspace", *options, program=program) as worker:
+    options = ("--undo", str(folder / "undo"), *options)
+    with tool_worker(
+        categories, folder / "workspace", *options, program=program, environment=environment
+    ) as worker:
         yield World(folder, worker, template)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 from collections.abc import AsyncIterator
 
 import pytest
-from fake_internet import OTHER, PUBLIC, Client, FakeInternet, OpenedDoor, Received, internet, opened
+from fake_internet import OTHER, PUBLIC, Answer, Client, FakeInternet, OpenedDoor, Received, internet, opened
 from patience import until
 from tls_hello import real_hello
 from virtual_time import VirtualTime
@@ -57,6 +58,26 @@ async def test_what_no_rule_names_is_refused_before_anything_is_asked_of_the_net
         "connect",
     )
     assert net.looked_up == net.connected == []
+
+
+async def test_a_look_up_tells_the_addresses_of_a_listed_host_and_of_no_other(net: FakeInternet) -> None:
+    """Nothing is connected to, and a name that may not be reached is not asked of any resolver."""
+    net.name("a.example", [PUBLIC, "2600:1406::1"])
+    net.name("inner.example", ["10.0.0.1"])
+    async with opened(net, "a.example", "inner.example", "nas.lan=10.0.0.5:8443") as door:
+
+        async def ask(target: str) -> Answer:
+            client = await door.client()
+            return await client.ask(f"RESOLVE {target} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+
+        assert json.loads((await ask("a.example:443")).body) == {"addresses": [PUBLIC, "2600:1406::1"]}
+        assert json.loads((await ask("nas.lan:8443")).body) == {"addresses": ["10.0.0.5"]}
+        codes = [
+            (await ask(each)).code
+            for each in ("a.example:80", "b.example:443", "inner.example:443", "a.example")
+        ]
+    assert codes == ["not_listed", "not_listed", "not_public", "bad_request"]
+    assert (net.looked_up, net.connected) == (["a.example", "inner.example"], [])
 
 
 async def test_a_plain_request_is_carried_with_its_body(net: FakeInternet) -> None:

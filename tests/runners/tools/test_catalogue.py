@@ -18,6 +18,7 @@ from runners.tools import catalogue, files
 from runners.tools.signature import Args, Result, meta, object_schema
 
 EXPECTED = {
+    "api": "api_test graphql_query openapi_parse websocket_send",
     "code": "code_complexity code_dead_code code_dependency_graph code_format code_lint code_outline",
     "archive": "archive_list tar_create tar_extract zip_create zip_extract",
     "crypto": "generate_secret hmac_sign password_hash uuid_generate",
@@ -28,8 +29,9 @@ EXPECTED = {
     "files": "file_append file_copy file_delete file_head file_list file_move file_read file_stat file_tail file_wc"
     " file_write",
     "git": "git_blame git_branch git_checkout git_commit git_diff git_log git_show git_stash git_status git_tag",
+    "http": "curl_equivalent dns_lookup http_fetch http_request url_encode",
+    "monitor": "health_probe logs_tail service_status uptime_check",
     "memory": "memory_delete memory_get memory_list memory_observe memory_relate memory_search memory_store",
-    "monitor": "logs_tail service_status",
     "ollama": "ollama_generate ollama_models",
     "prompt": "message_format prompt_build prompt_chain prompt_library",
     "notebook": "notebook_add_cell notebook_create notebook_read",
@@ -37,6 +39,7 @@ EXPECTED = {
     "tasks": "task_complete task_create task_list task_update",
     "text": "base64_convert hash_data regex_match regex_replace string_transform text_diff text_split token_estimate",
     "thinking": "assumption_check decision_matrix pros_cons sequential_think",
+    "websearch": "web_search",
 }
 LIST_BYTES = 48 << 10
 OF_TOOLS = 127

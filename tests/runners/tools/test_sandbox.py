@@ -27,12 +27,21 @@ ROWS = [
     ("W1", "read outside", REFUSED),
     ("W1", "execute", REFUSED),
     ("W1", "connect", REFUSED),
+    ("N1", "read inside", "done"),
+    ("N1", "write inside", REFUSED),
+    ("N1", "execute", REFUSED),
+    ("N1", "connect to the way out", "done"),
+    ("N1", "connect", REFUSED),
+    ("N2", "read inside", REFUSED),
+    ("N2", "connect to the way out", "done"),
+    ("N2", "connect", REFUSED),
+    ("P", "connect to the way out", REFUSED),
 ]
 
 
 @pytest.mark.parametrize(("risk", "attempt", "said"), ROWS)
 def test_a_call_reaches_what_its_risk_allows(tmp_path: Path, risk: str, attempt: str, said: str) -> None:
-    """A pure tool has no file at all, a reading one no writing, and none has a program or a network."""
+    """A pure tool has no file at all, a reading one no writing; one of the network has one port, and none a program."""
     root = tmp_path / "workspace"
     root.mkdir()
     (root / "notes.txt").write_text("x")

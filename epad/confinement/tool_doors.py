@@ -1,0 +1,39 @@
+"""Name the doors of tools' workers at the way out, and their policy: `[tools.web] hosts`, and nothing else.
+
+A subsystem's own `confine.hosts`, secrets and approvals do not count for its tools: the list of the tools is one for
+all subsystems, and the operator's. Nobody is asked for a host that is not on it.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from epad.configuration.schema import Config
+from epad.confinement.policy import Policy
+from runners.egress.rules import parse
+
+_SEPARATOR: Final = "/"
+"""No name of a subsystem has one, so that no subsystem's door can be taken for a tool's."""
+
+
+def tool_door(subsystem: str, category: str) -> str:
+    """Return the name of the door that the worker of one category has for one subsystem."""
+    return f"{subsystem}{_SEPARATOR}tools-{category}"
+
+
+def is_tool_door(door: str) -> bool:
+    """Tell if a door is that of a tool's worker."""
+    return _SEPARATOR in door
+
+
+def subsystem_of(door: str) -> str:
+    """Return the subsystem whose connections pass a door."""
+    return door.partition(_SEPARATOR)[0]
+
+
+def tool_policy(door: str, config: Config) -> Policy:
+    """Return the policy of a tool's door; none of a subsystem that is not configured any more has a host."""
+    known = subsystem_of(door) in config.subsystems and config.tools.enabled
+    texts = config.tools.web.hosts if known else ()
+    hosts = tuple(sorted({parse(text) for text in texts}, key=str))
+    return Policy(door, "workspace", "", "", (), hosts=hosts)
