@@ -35,6 +35,7 @@ from epad.storage.database import Database, DatabaseError
 from epad.storage.event_log import EVENT_SCHEMA
 from epad.storage.open_file import OpenFiles
 from epad.supervisor.records import PROCESS_SCHEMA
+from epad.tools.repeats import TOOL_ANSWER_SCHEMA
 from statemachine.clock import Clock
 
 SCHEMA = (
@@ -51,6 +52,7 @@ SCHEMA = (
     + MARK_SCHEMA
     + START_SCHEMA
     + KNOWN_HOST_SCHEMA
+    + TOOL_ANSWER_SCHEMA
 )
 REQUESTS_NS = int(REQUEST_SECONDS * 1e9)
 

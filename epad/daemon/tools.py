@@ -24,6 +24,7 @@ from epad.supervisor.identity import ProcessTable
 from epad.tools.call import CallContext, ToolCalls
 from epad.tools.consent import ConsentContext, Consents
 from epad.tools.rates import CallRates
+from epad.tools.repeats import Repeats
 from epad.tools.sessions import Sessions
 from epad.tools.worker_cell import CellStarter
 from epad.tools.worker_doors import WorkerDoors
@@ -95,6 +96,7 @@ def make_tools(given: Given, joints: Joints, access: Access, events: EventLog, w
             **make_vault_tools(vault, sees_shared),
         },
         consents=consents,
+        repeats=Repeats(given.stores.database, given.stores.ledger, given.clock, log),
     )
     calls = ToolCalls(context)
 

@@ -26,6 +26,10 @@ SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record JOIN (
 ORDER BY seq
 """
 _OF_TURN = "SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record WHERE turn = CAST(? AS TEXT) ORDER BY kind"
+_TOOLS_OPENED = """
+SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record
+WHERE seq > (SELECT coalesce(max(seq), 0) FROM record) - ? AND kind = 6 AND wall_ns >= ? ORDER BY seq DESC
+"""
 LAST = (1 << 63) - 1
 """No record has a larger number."""
 _CLOSED_SINCE = (
@@ -80,6 +84,14 @@ def unclosed_tools(connection: apsw.Connection) -> Iterator[ToolOpened]:
     Whether one of a former run did anything is unknown. Those in flight now are among them.
     """
     for sequence, body, leaf in fetch(connection, _UNCLOSED_TOOLS):
+        record = sound(sequence, body, leaf)
+        if isinstance(record, ToolOpened):
+            yield record
+
+
+def tools_opened(connection: apsw.Connection, wall_ns: int, most_records: int) -> Iterator[ToolOpened]:
+    """Yield the tools' turns that were opened since a time, the newest first, of so many records of any kind."""
+    for sequence, body, leaf in fetch(connection, _TOOLS_OPENED, (most_records, wall_ns)):
         record = sound(sequence, body, leaf)
         if isinstance(record, ToolOpened):
             yield record

@@ -40,12 +40,14 @@ from epad.gateway.access import Access
 from epad.ledger.entry import CloseTool, NoteSession, OpenTool, TurnNames
 from epad.ledger.errors import LedgerError
 from epad.ledger.record import ToolOpened, ToolOutcome
+from epad.storage.database import DatabaseError
 from epad.tools import answers, holds, own
 from epad.tools.answers import End
 from epad.tools.catalogue import Catalogue
 from epad.tools.consent import Consents, Settled, Wanted
 from epad.tools.protocol import NO_REPLIES, Caller, Definition, Replies, ToolAnswer
 from epad.tools.rates import CallRates
+from epad.tools.repeats import Claim, KeyReused, Repeats
 from epad.tools.running import Running
 from epad.tools.sessions import Session, Sessions
 from epad.tools.turn import Turn, closing_of, opening_of
@@ -91,6 +93,8 @@ class CallContext:
     """The tools that no worker does."""
     consents: Consents | None = None
     """Asks a person; without it, nobody can consent."""
+    repeats: Repeats | None = None
+    """Knows the calls of before by their keys; without it, each call is done."""
     grace_seconds: float = GRACE_SECONDS
     """How long after a tool's own time its worker may take to say so."""
 
@@ -164,11 +168,9 @@ class ToolCalls:
         turn_name = self._name(context.clock.monotonic())
         digest = sha256(msgspec.json.encode(arguments, order="sorted")).digest()
         turn = Turn(turn_name, session, definition, risk, decision, arguments, digest, key, parent)
-        if decision.needs_consent and context.consents is not None:
-            return await self._with_consent(turn, context.consents)
-        if not decision.allowed:
+        if not decision.allowed and not decision.needs_consent:
             return await self._refuse(turn)
-        return await self._carry_out(turn)
+        return await self._once(turn)
 
     async def close(self) -> None:
         """Stop each call under way, wait for its record, and end the workers."""
@@ -202,6 +204,31 @@ class ToolCalls:
         phase = column_of(context.phase(), is_cut=own is not Rung.OPEN)
         decision = decide(session.tier, risk, phase, hold, session.taint, consent)
         return narrowed(decision, context.profile(session.subsystem), name, category)
+
+    async def _once(self, turn: Turn) -> ToolAnswer:
+        """Answer a call that repeats another one as that was answered; do any other."""
+        if (repeats := self._context.repeats) is None:
+            return await self._pass(turn, None)
+        try:
+            answer = await repeats.once(turn.keyed, partial(self._pass, turn))
+        except (DatabaseError, LedgerError) as error:
+            why = f"it cannot be looked up if its key was used before, so nothing was done: {error}"
+            return _refused("", why, "call again later", "ledger_unavailable")
+        if isinstance(answer, KeyReused):
+            return await self._refuse(turn, Settled(turn.decision, answer.code, answer.why, answer.hint))
+        return answer
+
+    async def _pass(self, turn: Turn, claim: Claim | None) -> ToolAnswer:
+        """Do a call, or refuse it. With a claim the gate decides anew, since its key was looked up meanwhile."""
+        session, consents = turn.session, self._context.consents
+        if claim is not None:
+            if not self._context.sessions.lives(session.subsystem, session.name):
+                return _session_ended()
+            decision = self._decide(session, turn.definition, turn.risk, again=True)
+            turn = replace(turn, claim=claim, decision=decision)
+        if turn.decision.needs_consent and consents is not None:
+            return await self._with_consent(turn, consents)
+        return await (self._carry_out(turn) if turn.decision.allowed else self._refuse(turn))
 
     async def _with_consent(self, turn: Turn, consents: Consents) -> ToolAnswer:
         """Have a person asked, and go on as the gate decides by the answer; a hold ends the waiting."""
@@ -243,6 +270,8 @@ class ToolCalls:
         self._running.add(running)
         # Before anything is awaited, so that no hold comes between the decision and the call.
         leave = holds.enter(self._context.access, turn.session.subsystem, turn.definition, running)
+        if turn.claim is not None:
+            turn.claim.is_carried_out = True
         task = asyncio.create_task(self._run(turn, running), name=f"tool-{turn.turn}")
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -250,10 +279,21 @@ class ToolCalls:
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            running.stop(ToolOutcome.CANCELLED, "its caller has gone")
+            if turn.claim is None or not turn.claim.joined:
+                running.stop(ToolOutcome.CANCELLED, "its caller has gone")
             raise
 
     async def _run(self, turn: Turn, running: Running) -> ToolAnswer:
+        """Do a call, and keep the answer under its key."""
+        answer = None
+        try:
+            answer = await self._recorded(turn, running)
+        finally:
+            if turn.claim is not None:
+                await turn.claim.end(answer, was_begun=running.was_begun)
+        return answer
+
+    async def _recorded(self, turn: Turn, running: Running) -> ToolAnswer:
         """Open, have the worker do it, and close."""
         subsystem = turn.session.subsystem
         try:

@@ -37,6 +37,11 @@ class Running:
         if self.stopped is not None:
             cancel()
 
+    @property
+    def was_begun(self) -> bool:
+        """Tell if a worker, or an own tool, has had the call, so that something may have been done."""
+        return self._cancel is not None
+
     def stop(self, outcome: ToolOutcome, why: str) -> None:
         """End the call early; the first reason counts."""
         if self.stopped is not None:

@@ -31,6 +31,8 @@ class Session:
     tier: Tier
     taint: Taint = Taint.NONE
     noted: bool = False
+    scope: str = ""
+    """Names what its idempotency keys belong to: the session; empty for a client's, which outlast this run."""
 
     def read(self, risk: ToolRisk) -> None:
         """Note that a tool of this risk has given its result to the session."""
@@ -48,10 +50,13 @@ class Sessions:
 
     def of(self, subsystem: str) -> Session:
         """Return the session of a subsystem as of now; a process that was started anew has another one."""
-        name = _name(subsystem, self._process(subsystem) or self._run)
+        process = self._process(subsystem)
+        name = _name(subsystem, process or self._run)
         session = self._sessions.get(subsystem)
         if session is None or session.name != name:
-            session = self._sessions[subsystem] = Session(name, subsystem, self._tier(subsystem))
+            session = self._sessions[subsystem] = Session(
+                name, subsystem, self._tier(subsystem), scope=name if process else ""
+            )
         return session
 
     def lives(self, subsystem: str, name: str) -> bool:

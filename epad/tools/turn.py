@@ -15,6 +15,7 @@ from epad.ledger.record import ToolOutcome
 from epad.tools import answers
 from epad.tools.answers import End
 from epad.tools.protocol import Definition
+from epad.tools.repeats import Claim, Keyed
 from epad.tools.sessions import Session
 
 
@@ -31,6 +32,14 @@ class Turn:
     arguments_sha256: bytes
     key: str | None
     parent: str
+    claim: Claim | None = None
+    """The call's key while it is under way."""
+
+    @property
+    def keyed(self) -> Keyed:
+        """Return the facts that its key is about."""
+        tool, digest = self.definition.name, self.arguments_sha256
+        return Keyed(self.session, self.turn, tool, self.risk, digest, self.key, self.parent)
 
 
 def opening_of(turn: Turn) -> OpenTool:
