@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import http.client
 import threading
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,10 @@ def workspace(tmp_path: Path) -> Path:
     made = tmp_path / "work"
     made.mkdir()
     return made
+
+
+def more_than(answered: dict[int, Any], count: int) -> bool:
+    return len(answered) > count
 
 
 def test_an_answered_call_is_answered_alike_after_a_kill(workspace: Path) -> None:
@@ -56,7 +61,7 @@ def test_no_call_is_done_twice_whenever_the_daemon_dies(workspace: Path) -> None
             threads = [threading.Thread(target=work, args=(start + 1_000 * each,)) for each in range(3)]
             for thread in threads:
                 thread.start()
-            house.wait(lambda before=before: len(answered) > before + 10, "answers")
+            house.wait(partial(more_than, answered, before + 10), "answers")
             house.kill()
             for thread in threads:
                 thread.join()
