@@ -77,7 +77,6 @@ class Run:
             access=self.access,
             phase=lambda: self.phase,
             profile=lambda _: Profile(None),
-            held=lambda _name, _category: Rung.OPEN,
             clock=self.clock,
             log=log,
             repeats=Repeats(self.database, self.ledger, self.clock, log),
