@@ -71,6 +71,10 @@ ROOMS = {
             "test_quick_ways.py",
         ),
     ),
+    "gate": Room(
+        tuple(f"epad/gate/{name}.py" for name in ("tool_table", "tool_profile", "tool_risk", "tiers")),
+        ("gate/test_tool_*.py", "gate/test_tiers.py"),
+    ),
     "restart": Room(("epad/supervisor/restart.py",), ("supervisor/test_restart.py",)),
     "statemachine": Room(("statemachine/*.py",), ("statemachine/test_*.py",)),
 }  # fmt: skip

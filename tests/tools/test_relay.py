@@ -246,6 +246,41 @@ def test_it_ends_with_its_parent() -> None:
         os.close(descriptor)
 
 
+def orphans(count: int) -> int:
+    """Kill a parent of so many relays, half of them with a call that hangs; return how many relays are left."""
+    starter = (
+        "import subprocess, sys, time\n"
+        "for _ in range(int(sys.argv[1])): print(subprocess.Popen(sys.argv[2:]).pid, flush=True)\n"
+        "time.sleep(3600)"
+    )
+    reading, writing = os.pipe()
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}"
+        parent = subprocess.Popen(
+            [sys.executable, "-c", starter, str(count), *PROGRAM, "--url", url],
+            stdin=reading,
+            stdout=subprocess.PIPE,
+        )
+        assert parent.stdout is not None
+        with parent.stdout:
+            children = [os.pidfd_open(int(parent.stdout.readline())) for _ in range(count)]
+            os.write(writing, line("ping") * (count // 2))
+            connection, _ = silent.accept()  # one at least waits for its answer by now
+            parent.kill()
+            parent.wait()
+            left = sum(not _ended(child) for child in children)
+        connection.close()
+    for descriptor in (reading, writing, *children):
+        os.close(descriptor)
+    return left
+
+
+@pytest.mark.parametrize("count", [20, pytest.param(200, marks=pytest.mark.slow)])
+def test_a_killed_parent_leaves_no_relay(count: int) -> None:
+    """Of none: neither of those that wait for their host, nor of those that wait for the gateway."""
+    assert orphans(count) == 0
+
+
 def _ended(child: int) -> bool:
     return bool(select.select([child], [], [], PATIENCE_SECONDS)[0])
 
