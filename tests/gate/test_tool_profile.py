@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from epad.gate.tiers import Tier
 from epad.gate.tool_profile import Profile, narrowed
 from epad.gate.tool_risk import ToolRisk
-from epad.gate.tool_table import BOTH, Consent, Taint, decide
+from epad.gate.tool_table import BOTH, Consent, Decision, Taint, decide
 from statemachine.phase import Phase
 from statemachine.rung import Rung
 
@@ -53,3 +53,32 @@ def test_no_configuration_opens_what_the_table_shuts(case, patterns, name):
 def test_a_profile_names_tools_and_categories(patterns, expected):
     """A pattern is a tool's name, a category with `.*`, or a star: nothing else matches by chance."""
     assert Profile(patterns).has("file_read", "files") is expected
+
+
+def test_without_a_setting_every_tool_is_in_the_profile():
+    assert Profile().has("file_read", "files")
+
+
+ALLOWED, ASKED, SHUT = (
+    Decision(allowed, asked, "a row", "a sentence")
+    for allowed, asked in ((True, False), (False, True), (False, False))
+)
+OUTSIDE = Decision(False, False, "profile", "file_read is not among the tools that the configuration gives")
+
+
+@pytest.mark.parametrize(
+    ("decision", "patterns", "after"),
+    [
+        (ALLOWED, ("file_read",), ALLOWED),
+        (ALLOWED, ("files.*",), ALLOWED),
+        (ALLOWED, ("git.*",), OUTSIDE),
+        (ASKED, ("files.*",), ASKED),
+        (ASKED, ("file_read",), ASKED),
+        (ASKED, (), OUTSIDE),
+        (SHUT, ("files.*",), SHUT),
+        (SHUT, (), SHUT),
+    ],
+)
+def test_what_a_profile_makes_of_a_decision(decision, patterns, after):
+    """A tool outside is refused for that, unless the table refuses it already; its reason stays then."""
+    assert narrowed(decision, Profile(patterns), "file_read", "files") == after

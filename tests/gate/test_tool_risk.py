@@ -16,7 +16,18 @@ def test_each_risk_reads_as_itself(risk):
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("R1+W1", "W1"), ("W2 W1", "W2"), ("P|R1", "R1"), ("N1/V1", "V1"), ("M1,W1", "W1"), ("V1+X2", "X2")],
+    [
+        *(
+            ("R1+W1", "W1"),
+            ("W2 W1", "W2"),
+            ("P|R1", "R1"),
+            ("N1/V1", "V1"),
+            ("M1,W1", "W1"),
+            ("V1+X2", "X2"),
+        ),
+        # Their names sort the other way.
+        *(("W1+N1", "N1"), ("N2 W1", "N2"), ("V1+N2", "N2"), ("M1/W0", "M1")),
+    ],
 )
 def test_the_gravest_of_a_composite_counts(text, expected):
     """A tool that reads in one mode and writes in another is a tool that writes."""

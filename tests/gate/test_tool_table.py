@@ -36,6 +36,21 @@ DESIGN = {
     "X2": (3, "consent no no no no"),
     "V1": (2, "yes no no no no"),
 }
+# In the words that people read in refusals, records and the printed table.
+DEEDS = {
+    "P": "computes a result from its arguments",
+    "R1": "reads the workspace",
+    "R2": "reads the host (masked)",
+    "W0": "appends to epad's own stores",
+    "M1": "calls a model",
+    "W1": "changes the workspace, undoable",
+    "N1": "reads the network (egress list)",
+    "V1": "uses a secret without seeing it",
+    "W2": "deletes, or rewrites history",
+    "N2": "sends to the network",
+    "X1": "runs code of a page",
+    "X2": "runs code in a container",
+}
 PHASES = ["NORMAL", "QUARANTINE", "PRESERVATION", "RECOVERY", "LIFEBOAT"]
 TAINTS = [Taint.NONE, Taint.UNTRUSTED, Taint.PRIVATE, BOTH]
 EVERYTHING = list(itertools.product(Tier, ToolRisk, Phase, Rung, TAINTS, Consent))
@@ -104,6 +119,25 @@ def test_both_refusals_say_what_is_missing():
     )
 
 
+def test_each_risk_is_told_in_words():
+    """No two alike, and none that an agent could take for an order."""
+    assert {str(risk): risk.meaning for risk in ToolRisk} == DEEDS
+
+
+def test_a_consent_from_before_the_taint_is_asked_for_again():
+    """The person learns why."""
+    decision = decide(Tier.OPERATOR, ToolRisk.DELETES, Phase.NORMAL, Rung.OPEN, BOTH, Consent.GIVEN)
+
+    assert decision.sentence == (
+        "this session has read untrusted and private content since the consent was given; it is asked again"
+    )
+
+
+def test_taints_are_numbers_on_the_record():
+    """A later version must read what this one wrote."""
+    assert [int(taint) for taint in TAINTS] == [0, 1, 2, 3]
+
+
 @pytest.mark.parametrize("phase", Phase)
 @pytest.mark.parametrize("is_cut", [True, False])
 def test_only_what_is_cut_is_narrowed_while_others_are_saved(phase, is_cut):
@@ -118,7 +152,7 @@ def test_the_printed_table_is_the_table():
     head, rule, *lines = as_lines()
 
     assert head.split(" | ")[3:] == [*PHASES[:-1], "LIFEBOAT |"]
-    assert rule.count("---") == 8
+    assert rule == "|" + "---|" * 8
     printed = {}
     for line in lines:
         risk, _, tier, *cells = (part.strip() for part in line.strip("|").split("|"))

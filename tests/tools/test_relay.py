@@ -254,7 +254,7 @@ def orphans(count: int) -> int:
         "time.sleep(3600)"
     )
     reading, writing = os.pipe()
-    with socket.create_server(("127.0.0.1", 0)) as silent:
+    with socket.create_server(("127.0.0.1", 0), backlog=512) as silent:
         url = f"http://127.0.0.1:{silent.getsockname()[1]}"
         parent = subprocess.Popen(
             [sys.executable, "-c", starter, str(count), *PROGRAM, "--url", url],
