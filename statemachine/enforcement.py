@@ -8,6 +8,7 @@ from typing import Literal
 
 from statemachine.finding import HOST, OPERATOR, Finding, Severity
 from statemachine.rung import Rung
+from statemachine.tool_targets import whose
 from statemachine.value_types import Name
 
 OBSERVED = " (observed only)"
@@ -46,7 +47,8 @@ class Enforcement:
     def observes(self, detector: str, probe: str, subsystem: str) -> bool:
         """Say whether a detector only tells of a subsystem."""
         names = (detector, probe)
-        own = self.by_subsystem.get(subsystem, {}) if subsystem != HOST else {}
+        owner = whose(subsystem) or subsystem  # of a tool that is held for one subsystem: that one
+        own = self.by_subsystem.get(owner, {}) if owner != HOST else {}
         for name in names:
             if name in own:
                 return own[name]

@@ -19,6 +19,7 @@ from probes.memory import MemorySettings
 from probes.progress import ProgressSettings
 from probes.settings import ProbeSettings
 from probes.token_burn import TokenBurnSettings
+from probes.tools import ToolsSettings
 from probes.vram import VramSettings
 
 
@@ -37,6 +38,7 @@ class ProbesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     datastore: DatastoreSettings
     memory: MemorySettings
     egress: EgressSettings
+    tools: ToolsSettings
 
     def by_name(self) -> dict[str, ProbeSettings]:
         """Return every probe's settings, by the probe's name."""

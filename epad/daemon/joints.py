@@ -21,6 +21,7 @@ from epad.operations.implementation import DaemonOperations
 from epad.operations.reload import Changes
 from probes.egress import EgressDirect, EgressOpened, EgressRefused, EgressSent
 from probes.subsystems import SubsystemExited, SubsystemSnapshot
+from probes.tool_calls import ToolCalled
 from statemachine.containment import Hold
 from statemachine.finding import Finding
 from statemachine.phase import Phase
@@ -118,6 +119,10 @@ class Joints:
 
     def sent(self, event: EgressSent) -> None:
         self._core.probing.watchers.egress.sent(event)
+
+    def tool_called(self, event: ToolCalled) -> None:
+        """Report the end of a tool's call."""
+        self._core.probing.watchers.tools.called(event)
 
     # To the supervisor and its logs.
 

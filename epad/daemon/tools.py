@@ -91,6 +91,7 @@ def make_tools(given: Given, joints: Joints, access: Access, events: EventLog, w
         profile=profile,
         clock=given.clock,
         log=log,
+        observe=joints.tool_called,
         own={
             **make_own_tools(given, joints, given.stores.identities, rates, events),
             **make_vault_tools(vault, sees_shared),

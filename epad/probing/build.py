@@ -42,6 +42,7 @@ from probes.progress import Progress
 from probes.subsystems import Snapshots
 from probes.token_burn import NAME as TOKEN_BURN
 from probes.token_burn import Detector, TokenBurn
+from probes.tools import Tools
 from probes.turns import TurnObserver
 from probes.vram import VramSettings
 from probes.vram.amd import AmdGpus, cards
@@ -75,6 +76,7 @@ class Watchers:
     memory: Memory
     alerts: Alerts
     egress: Egress
+    tools: Tools
     lag: LoopLag
     datastore: DatastoreIntegrity
     roster: Roster
@@ -88,7 +90,8 @@ class Watchers:
             self.ledger,
             self.cascade,
         ]
-        return [*detectors, self.vram, self.memory, self.host, self.alerts, self.egress, self.datastore]
+        own: list[Probe] = [self.vram, self.memory, self.host, self.alerts, self.egress, self.datastore]
+        return [*detectors, *own, self.tools]
 
     def turn_observers(self) -> list[TurnObserver]:
         """Return the probes that the gateway informs about turns."""
@@ -111,6 +114,7 @@ class Watchers:
             self.vram,
             self.memory,
             self.egress,
+            self.tools,
         ]
 
 
@@ -172,6 +176,7 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
         looks=looks,
         alerts=Alerts(probes.alerts, subsystems=roster.names, clock=clock),
         egress=Egress(probes.egress, clock=clock, push=push),
+        tools=Tools(probes.tools, clock=clock, push=push),
         vram=_vram(probes.vram, roster, _owner_of(senses, roster, Path(probes.vram.root)), clock, notice),
         memory=memory,
         host=Host(

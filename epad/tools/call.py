@@ -50,9 +50,10 @@ from epad.tools.rates import CallRates
 from epad.tools.repeats import Claim, KeyReused, Repeats
 from epad.tools.running import Running
 from epad.tools.sessions import Session, Sessions
-from epad.tools.turn import Turn, closing_of, opening_of
+from epad.tools.turn import Turn, closing_of, event_of, opening_of
 from epad.tools.worker import GRACE_SECONDS, Worker, WorkerLostError
 from epad.tools.workers import Workers
+from probes.tool_calls import ToolCalled
 from statemachine.clock import Clock
 from statemachine.phase import Phase
 from statemachine.rung import Rung
@@ -89,6 +90,8 @@ class CallContext:
     profile: Callable[[str], Profile]
     clock: Clock
     log: FilteringBoundLogger
+    observe: Callable[[ToolCalled], None] = lambda _: None
+    """Is told of each call that ends or is refused."""
     own: own.OwnTools = field(default_factory=dict)
     """The tools that no worker does."""
     consents: Consents | None = None
@@ -258,9 +261,8 @@ class ToolCalls:
             "tool.refused", subsystem=turn.session.subsystem, tool=turn.definition.name, row=decision.row,
             turn=turn.turn,
         )  # fmt: skip
-        entry = closing_of(turn, End(ToolOutcome.REFUSED, {}, code))
         try:
-            await asyncio.shield(self._close(entry))
+            await asyncio.shield(self._close(turn, End(ToolOutcome.REFUSED, {}, code)))
         except LedgerError:
             return _refused("", why, hint, code)
         return _refused(turn.turn, why, hint, code)
@@ -307,7 +309,7 @@ class ToolCalls:
                 return _refused("", why, "call again later", "ledger_unavailable")
             end = await self._worked(turn, running)
             turn.session.read(turn.risk)
-            closing = self._close(closing_of(turn, end))
+            closing = self._close(turn, end)
             if turn.risk not in _READS:
                 with suppress(
                     LedgerError
@@ -372,8 +374,10 @@ class ToolCalls:
             )
         return answers.end_of(answer, running)
 
-    def _close(self, entry: CloseTool) -> asyncio.Future[int]:
+    def _close(self, turn: Turn, end: End) -> asyncio.Future[int]:
         """Have the end of a turn recorded; one that cannot be written stays unknown, and is told."""
+        entry = closing_of(turn, end)
+        self._context.observe(event_of(turn, entry, self._context.clock.monotonic()))
         closing = self._context.ledger.close_tool(entry)
         self._keep(closing, entry.turn, entry.subsystem)
         return closing

@@ -1,4 +1,4 @@
-"""Hold the facts of one call, and make the entries of its opening and its end. Pure."""
+"""Hold the facts of one call; make the entries of its opening and its end, and the event for the probes. Pure."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from epad.tools.answers import End
 from epad.tools.protocol import Definition
 from epad.tools.repeats import Claim, Keyed
 from epad.tools.sessions import Session
+from probes.tool_calls import ToolCalled
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,4 +78,22 @@ def closing_of(turn: Turn, end: End) -> CloseTool:
         effects=end.effects,
         cpu_ms=end.cpu_ms,
         wall_ms=end.wall_ms,
+    )
+
+
+def event_of(turn: Turn, entry: CloseTool, at: float) -> ToolCalled:
+    """Return the event that tells of a call's end, or of its refusal."""
+    return ToolCalled(
+        subsystem=entry.subsystem,
+        at=at,
+        turn=entry.turn,
+        tool=entry.tool,
+        category=turn.definition.category,
+        outcome=entry.outcome.value,
+        code=entry.reason,
+        row=entry.row,
+        arguments=turn.arguments_sha256,
+        result=entry.result_sha256,
+        output_bytes=entry.result_bytes,
+        seconds=entry.wall_ms / 1000,
     )

@@ -79,3 +79,11 @@ def test_one_detector_and_one_subsystem(tmp_path: Path) -> None:
 def test_what_is_misspelt_is_told(tmp_path: Path, text: str, where: str) -> None:
     with pytest.raises(ConfigError, match=where):
         config(tmp_path, text)
+
+
+def test_what_is_said_for_a_subsystem_counts_for_the_tools_that_are_held_for_it(tmp_path: Path) -> None:
+    """And for nobody else's."""
+    text = '[subsystems.agent.enforce]\nidentical_calls = "observe"\n'
+    told = config(tmp_path, text)
+    assert not bad(told, "identical_calls", "tools", "tool:git_status@agent")
+    assert bad(told, "identical_calls", "tools", "tool:git_status@other")

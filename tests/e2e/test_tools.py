@@ -7,6 +7,7 @@ import http.client
 import json
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 from installed import QUICK, installation
@@ -86,6 +87,50 @@ def test_a_held_tool_is_refused_until_it_is_released_across_restarts(workspace: 
         assert house.ctl("release", target, "--reason", "a test").returncode == 0
         assert agent.call("base64_convert", text="hello")["reason_code"] == ""
         assert house.ctl("quarantine", "tool:no_such", "--reason", "a test").returncode == 4
+
+
+def test_an_agent_in_a_circle_is_held_at_the_tool_then_the_category_then_as_a_whole(workspace: Path) -> None:
+    """Each step is told with its evidence; another agent that works with the same tools is not touched."""
+    door = workspace.parent / "twin"
+    twin_table = (
+        f'[subsystems.twin]\ncommand = ["sleep", "600"]\nworking_directory = "{workspace}"\n'
+        f'listen = "unix:{door}"\n'
+    )
+    with scene(workspace, twin_table) as (house, agent):
+        twin = Agent(door)
+
+        def held(*names: str) -> bool:
+            status = house.status()
+            tools = {hold["target"] for one in status["tools"] for hold in one["held"]}
+            whole = {one["name"] for one in status["subsystems"] if one["hold"]["rung"] != "open"}
+            for number in range(3):
+                assert not twin.call("text_split", text=f"{len(done)} {number}")["is_error"]
+            return tools | whole == set(names)
+
+        done: list[dict[str, Any]] = []
+
+        def again(times: int) -> list[str]:
+            done.extend(agent.call("text_split", text="a b") for _ in range(times))
+            return [one["reason_code"] for one in done[-times:]]
+
+        assert again(4) == [""] * 4
+        house.wait(lambda: held("tool:text_split@agent"), "the tool's hold")
+        assert not agent.call("base64_convert", text="a")["is_error"]
+        assert again(6) == ["held"] * 6
+        house.wait(lambda: held("tool:text_split@agent", "tools-text@agent"), "the category's hold")
+        assert agent.call("base64_convert", text="b")["reason_code"] == "held"
+        assert not agent.call("file_list")["is_error"]
+        again(6)
+        house.wait(lambda: held("tool:text_split@agent", "tools-text@agent", "agent"), "the agent's hold")
+        assert agent.call("file_list")["reason_code"] == "held"
+        told = house.ctl("explain", "tool:text_split@agent", "-v").stdout
+        assert "identical_calls" in told
+        assert "nothing new between" in house.ctl("status").stdout
+        assert house.status()["phase"] == "QUARANTINE"
+
+        assert house.ctl("release", "agent", "--reason", "a test").returncode == 0
+        house.wait(held, "the release")
+        assert not agent.call("text_split", text="c d")["is_error"]
 
 
 def test_the_tier_and_the_tools_are_the_configurations(workspace: Path) -> None:
