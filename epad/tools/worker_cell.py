@@ -30,6 +30,7 @@ from epad.confinement.doors import ADDRESSES, DoorKind
 from epad.confinement.policies import Policies
 from epad.confinement.spawner import Spawner
 from epad.confinement.tool_doors import tool_door
+from epad.tools import host_cell
 from epad.tools.catalogue import ROOT
 from epad.tools.worker import Worker
 from epad.tools.worker_doors import WorkerDoors
@@ -54,10 +55,11 @@ class Place(Enum):
     NOTHING = "no file but the libraries, no network"
     NETWORK = "no file but the libraries, a door to the way out"
     WORKSPACE_AND_NETWORK = "the subsystem's workspace, a door to the way out"
+    HOST = "the host's /proc, the workspace, both to be read alone, no network"
 
     @property
     def has_workspace(self) -> bool:
-        return self in {Place.WORKSPACE, Place.WORKSPACE_AND_NETWORK}
+        return self in {Place.WORKSPACE, Place.WORKSPACE_AND_NETWORK, Place.HOST}
 
     @property
     def has_network(self) -> bool:
@@ -70,6 +72,7 @@ PLACES: Final[Mapping[str, Place]] = {
     "crypto": Place.NOTHING,
     "http": Place.NETWORK,
     "monitor": Place.NETWORK,
+    "system": Place.HOST,
     "thinking": Place.NOTHING,
     "websearch": Place.NETWORK,
 }
@@ -104,9 +107,12 @@ class CellStarter:
         root = self.workspace(subsystem) if place.has_workspace else ""
         doors = await self._doors(subsystem) if place.has_network else ()
         command = (sys.executable, "-P", "-m", "runners.tools", category, *_options(root, doors))
-        policy = self.policies.of(subsystem, _as_worker(subsystem, self.config(), command, root))
+        worker = _as_worker(subsystem, self.config(), command, root, place)
+        policy = self.policies.of(subsystem, worker)
         environment = {**_ENVIRONMENT, SEARXNG: self.config().tools.web.searxng}
         plan = await self.planner.plan(CellOrder(policy, command, environment, Path("/"), doors))
+        if place is Place.HOST:
+            plan = host_cell.showing_host(plan, self.policies.environ)
         # A name that is not there yet would get a placeholder in the workspace. Here the worker refuses to make it.
         protect = tuple(filter(os.path.exists, plan.tree.protect))
         plan = replace(plan, name=f"tools-{category}", tree=replace(plan.tree, protect=protect))
@@ -152,9 +158,12 @@ def _options(root: str, doors: tuple[Door, ...]) -> Iterator[str]:
         yield from ("--way-out", f"{door.host}:{door.port}")
 
 
-def _as_worker(subsystem: str, config: Config, command: tuple[str, ...], root: str) -> Config:
-    """Return the configuration in which a subsystem's process is the worker: no model, no host, no secret, no GPU."""
+def _as_worker(
+    subsystem: str, config: Config, command: tuple[str, ...], root: str, place: Place = Place.WORKSPACE
+) -> Config:
+    """Return the configuration in which a subsystem's process is the worker: no model, no host, no secret."""
     spec, confine = config.subsystems[subsystem], confine_of(subsystem, config)
+    is_host = place is Place.HOST
     worker = SubsystemConfig(
         command=command,
         working_directory=root or spec.working_directory,
@@ -163,7 +172,12 @@ def _as_worker(subsystem: str, config: Config, command: tuple[str, ...], root: s
         group=spec.group,
         environment={"HOME": spec.environment["HOME"]} if "HOME" in spec.environment else {},
         confine=ConfineConfig(
-            profile="workspace", workspace=root, read=_libraries(), never=confine.never, require="best"
+            profile="sealed" if is_host else "workspace",
+            workspace=root,
+            read=(*_libraries(), *(host_cell.READ if is_host else ())),
+            never=confine.never,
+            gpu=is_host,
+            require="best",
         ),
     )
     return structs.replace(config, subsystems={**config.subsystems, subsystem: worker})

@@ -124,9 +124,13 @@ def mount_proc(place: str) -> None:
         _cover_again(f"{place}/{name}", "/dev/null", kernel.MOUNT_ATTR_RDONLY)
 
 
-def show_host_proc(place: str) -> None:
-    """Mount the host's /proc where the cell can have none of its own. Raises OSError."""
-    _attach(_copy("/proc", 0, attributes=kernel.MOUNT_ATTR_NOSUID), place)
+def show_host_proc(place: str, *, read_only: bool = False) -> None:
+    """Mount the host's /proc: where the cell can have none of its own, or to be read. Raises OSError."""
+    attributes = _READ_ONLY if read_only else kernel.MOUNT_ATTR_NOSUID
+    _attach(_copy("/proc", 0, attributes=attributes), place)
+    if read_only:
+        for name in _HIDDEN_IN_PROC:
+            _cover_again(f"{place}/{name}", "/dev/null", kernel.MOUNT_ATTR_RDONLY)
 
 
 def _cover_again(path: str, source: str, attributes: int) -> None:

@@ -75,6 +75,9 @@ def _wall_in(plan: CellPlan, made: frozenset[Wall], report: Report) -> bool:
 
 def _build_tree(plan: CellPlan, made: frozenset[Wall], report: Report) -> None:
     def put_proc(place: str) -> None:
+        if plan.tree.host_proc:
+            file_tree.show_host_proc(place, read_only=True)
+            return
         has_own = Wall.PROC in plan.walls and report.attempt(Wall.PROC, lambda: _mount_proc(place, made))
         if not has_own and plan.tree.base == "empty":
             file_tree.show_host_proc(place)

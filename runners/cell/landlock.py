@@ -33,6 +33,7 @@ READ: Final = _READ_FILE | _READ_DIR
 """The right to read files and list directories, and not to execute them."""
 EXECUTE: Final = _EXECUTE
 WRITE_FILE: Final = _WRITE_FILE
+IOCTL: Final = _IOCTL
 _NEVER: Final = _MAKE_CHARACTER | _MAKE_BLOCK
 NEVER: Final = _NEVER
 

@@ -75,6 +75,8 @@ class Tree:
     """Files that are there from the start, by their paths: each inside a directory of `empty`, whose owner it has."""
     devices: tuple[str, ...] = ()
     """Devices beside /dev/null and its like."""
+    host_proc: bool = False
+    """Shows the machine's /proc, which cannot be written, instead of one of the cell's own."""
 
 
 @dataclass(frozen=True, slots=True)

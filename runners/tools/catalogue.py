@@ -28,6 +28,7 @@ CATEGORIES: Final = (
     "ollama",
     "prompt",
     "search",
+    "system",
     "tasks",
     "text",
     "thinking",
@@ -35,6 +36,17 @@ CATEGORIES: Final = (
 )
 PROGRAMS: Final[dict[str, str]] = {"code": "ruff", "git": "git"}
 """The program that a category's tools run."""
+READS: Final[dict[str, tuple[str, ...]]] = {
+    "system": (
+        *("/proc", "/sys/bus/pci", "/sys/class/drm", "/sys/class/net", "/sys/devices"),
+        *("/etc/os-release", "/usr/lib/os-release", "/usr/lib", "/lib", "/lib64", "/etc/ld.so.cache"),
+    )
+}
+"""The places of the host that a category's tools read beside the workspace: facts of the kernel, drivers' libraries."""
+DEVICES: Final[dict[str, tuple[str, ...]]] = {
+    "system": ("/dev/nvidiactl", *(f"/dev/nvidia{number}" for number in range(16)))
+}
+"""The devices that a category's tools ask, by their drivers' own calls."""
 
 
 @dataclass(frozen=True, slots=True)

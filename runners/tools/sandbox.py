@@ -40,6 +40,8 @@ class Need:
     programs: tuple[str, ...] = ()
     seconds: float = 5
     ports: tuple[int, ...] = ()
+    reads: tuple[str, ...] = ()
+    devices: tuple[str, ...] = ()
 
 
 def missing_walls() -> list[str]:
@@ -103,6 +105,8 @@ def _rules(need: Need, everything: int) -> Iterator[tuple[str, int]]:
         yield f"/proc/self/fd/{need.root}", write
         if need.undo >= 0:
             yield f"/proc/self/fd/{need.undo}", write
+    yield from ((path, landlock.READ) for path in need.reads)
+    yield from ((path, landlock.READ | landlock.WRITE_FILE | landlock.IOCTL) for path in need.devices)
     if need.programs:
         yield "/dev/null", landlock.READ | landlock.WRITE_FILE
         yield "/dev/urandom", landlock.READ

@@ -185,8 +185,17 @@ class Worker:
         allowed = min(request.timeout, tool.meta.timeout) if request.timeout > 0 else tool.meta.timeout
         risk, way_out = tool.meta.risk, self._settings.way_out
         ports = (way_out[1],) if way_out is not None and risk in sandbox.USES_NETWORK else ()
-        programs = self._programs.get(tool.category, ())
-        need = sandbox.Need(risk, self._root, self._undo, programs, allowed, ports)
+        category = tool.category
+        need = sandbox.Need(
+            risk,
+            self._root,
+            self._undo,
+            self._programs.get(category, ()),
+            allowed,
+            ports,
+            catalogue.READS.get(category, ()),
+            catalogue.DEVICES.get(category, ()),
+        )
         reading, writing = os.pipe()
         parent, now = os.getpid(), time.monotonic()
         pid = os.fork()

@@ -34,6 +34,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 # The values that the daemon and a child of its own exchange: they stand with the child, which imports nothing of epad.
 TOOL_DECLARATIONS = (
     "comms",
+    "environment_shown",
     "epa",
     "memory",
     "ollama",

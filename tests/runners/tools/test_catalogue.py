@@ -37,6 +37,7 @@ EXPECTED = {
     "notebook": "notebook_add_cell notebook_create notebook_read",
     "search": "find_files find_references find_symbol glob grep_recursive search_replace",
     "tasks": "task_complete task_create task_list task_update",
+    "system": "disk_usage env_vars gpu_info network_interfaces port_check process_list system_info",
     "text": "base64_convert hash_data regex_match regex_replace string_transform text_diff text_split token_estimate",
     "thinking": "assumption_check decision_matrix pros_cons sequential_think",
     "websearch": "web_search",
