@@ -242,9 +242,9 @@ def judge(house: Installation, workspace: Path, done: list[int], seed: int) -> N
         assert asked["file_copy", digest(source=source, destination=path.name)] > 0, f"seed {seed}"
     for line, count in Counter((workspace / "log.txt").read_text().splitlines(keepends=True)).items():
         assert count <= asked["file_append", digest(path="log.txt", content=line)], f"seed {seed}"
-    for number in done:
-        assert (workspace / f"report-{number}.md").exists(), f"seed {seed}"
-        assert (workspace / f"copy-{number}.md").exists(), f"seed {seed}"
+    for finished in done:
+        assert (workspace / f"report-{finished}.md").exists(), f"seed {seed}"
+        assert (workspace / f"copy-{finished}.md").exists(), f"seed {seed}"
 
 
 def digest(**arguments: object) -> bytes:
