@@ -52,7 +52,7 @@ GENERATE_SECRET: Final = meta(
     SecretResult,
     risk="P",
     timeout=5,
-    description="Make a random secret from the kernel's generator. No vault keeps it: the value itself comes back.",
+    description="Make a random secret. No vault keeps it: the value itself comes back.",
     examples=({}, {"bytes": 16, "format": "hex"}),
 )
 
@@ -135,7 +135,7 @@ HMAC_SIGN: Final = meta(
     SignResult,
     risk="V1",
     timeout=5,
-    description="Sign a message by HMAC-SHA256 with a key that is named as {{secret:NAME}} and never shown.",
+    description="Sign a message by HMAC-SHA256 with a key that {{secret:NAME}} names.",
     examples=({"message": "hello", "key_reference": "{{secret:webhook}}"},),
 )
 

@@ -210,7 +210,7 @@ FILE_LIST: Final = meta(
     ListResult,
     risk="R1",
     timeout=20,
-    description="List a directory, to a depth, by pages: path, type, size and time of each entry.",
+    description="List the files in a directory, to a depth, by pages, with type, size and time.",
     examples=({}, {"path": "src", "depth": 2, "glob": "*.py"}),
 )
 
@@ -253,7 +253,7 @@ FILE_STAT: Final = meta(
     StatResult,
     risk="R1",
     timeout=20,
-    description="Tell type, size, mode, time and SHA-256 of a file or directory.",
+    description="Tell type, size, mode, modification time and SHA-256 of a file.",
     examples=({"path": "notes.txt"}, {"path": "src"}),
 )
 

@@ -47,7 +47,7 @@ GIT_STATUS: Final = meta(
     StatusResult,
     risk="R1",
     timeout=30,
-    description="Show the branch and the staged, unstaged and untracked files of a repository.",
+    description="Show the state of a work tree: branch, staged, unstaged and untracked files.",
     examples=({},),
 )
 
@@ -120,7 +120,7 @@ GIT_DIFF: Final = meta(
     DiffResult,
     risk="R1",
     timeout=30,
-    description="Diff of the work tree, the index (staged), or revisions: target is a commit or a..b.",
+    description="Show changes as a diff: unstaged, staged, or of revisions (target is a commit or a..b).",
     examples=({}, {"target": "v1..HEAD", "paths": ["notes.txt"]}),
 )
 _DIFF: Final = ("--no-ext-diff", "--no-textconv", "--no-color", "--ignore-submodules=all", "--no-renames")
@@ -184,7 +184,7 @@ GIT_LOG: Final = meta(
     LogResult,
     risk="R1",
     timeout=30,
-    description="List commits, newest first, of a path or a span of time if given.",
+    description="List the history of commits, newest first, of a path or a span of time if given.",
     examples=({}, {"path": "notes.txt", "limit": 1}),
 )
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated, Any, Final, Literal
+from typing import Any, Final, Literal
 
-from msgspec import UNSET, Meta, UnsetType
+from msgspec import UNSET, UnsetType
 
 from runners.tools import chat_anthropic, chat_ollama, chat_openai, output
 from runners.tools.chat_parts import Lost, Message
@@ -18,7 +18,7 @@ _MOST_LOST: Final = 100
 class FormatArgs(Args, frozen=True):
     """Holds messages and the dialects they are in and wanted in; `system` is Anthropic's text beside them."""
 
-    messages: Annotated[list[dict[str, Any]], Meta(max_length=5000)]
+    messages: list[dict[str, Any]]
     source: Dialect
     dialect: Dialect
     system: str | None = None
@@ -38,7 +38,7 @@ MESSAGE_FORMAT: Final = meta(
     FormatResult,
     risk="P",
     timeout=5,
-    description="Convert chat messages between the APIs of OpenAI, Anthropic and Ollama, with tool calls and images.",
+    description="Convert chat messages between OpenAI, Anthropic and Ollama, with tool calls and images.",
     examples=(
         {
             "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}],

@@ -58,7 +58,7 @@ NOTEBOOK_READ: Final = meta(
     ReadResult,
     risk="R1",
     timeout=20,
-    description="Read the cells of a Jupyter notebook, with their outputs as text if wanted. Images are only named.",
+    description="Read the cells of a Jupyter notebook, with their outputs as text. Images are only named.",
     examples=({"path": "study.ipynb"}, {"path": "study.ipynb", "outputs": True, "first": 1, "limit": 1}),
 )
 

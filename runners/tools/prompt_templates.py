@@ -43,7 +43,7 @@ PROMPT_BUILD: Final = meta(
     BuildResult,
     risk="P",
     timeout=5,
-    description="Fill a prompt template: each {{name}} is replaced by its value. Missing or unused values are errors.",
+    description="Fill a prompt template: each {{name}} becomes its value. Missing and unused ones are errors.",
     examples=(
         {"template": "Summarise {{topic}} for {{reader}}.", "values": {"topic": "MCP", "reader": "Ann"}},
     ),
@@ -73,7 +73,7 @@ async def prompt_build(args: BuildArgs) -> BuildResult:
 class Step(msgspec.Struct, frozen=True):
     """Holds one prompt of a chain: {{name}} in its text stands for the answer of the step of that name."""
 
-    name: Annotated[str, Meta(pattern="^[A-Za-z_][A-Za-z0-9_]*$", max_length=100)]
+    name: str
     text: str
 
 
@@ -121,6 +121,8 @@ PROMPT_CHAIN: Final = meta(
 async def prompt_chain(args: ChainArgs) -> ChainResult:
     """Sort the steps by their needs. A circle is told by its steps."""
     steps = {step.name: step for step in args.steps}
+    if wrong := [name for name in steps if not _NAME.fullmatch(name) or name != name.strip()]:
+        raise ToolError(f"{output.cut_line(wrong[0])!r} is no name of a step", "letters, digits and _ only")
     if len(steps) < len(args.steps):
         names = [step.name for step in args.steps]
         twice = next(name for at, name in enumerate(names) if name in names[:at])

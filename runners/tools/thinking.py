@@ -12,11 +12,11 @@ from msgspec import UNSET, Meta, UnsetType
 from runners.tools import output
 from runners.tools.signature import Args, Result, ToolError, meta
 
-_Text = Annotated[str, Meta(min_length=1)]
-_Step = Annotated[int, Meta(ge=1, le=999)]
+_Step = Annotated[int, Meta(ge=1)]
 _Grade = Annotated[int, Meta(ge=1, le=5)]
-_Number = Annotated[float, Meta(ge=-1e6, le=1e6)]
-_Weight = Annotated[float, Meta(ge=0, le=1e6)]
+_MOST_STEPS: Final = 999
+_MOST_WEIGHT: Final = 1e6
+"""Weights and scores beyond it would lose the small ones beside them."""
 _MOST: Final = 100
 """Options, criteria, assumptions or points of one call."""
 
@@ -24,7 +24,7 @@ _MOST: Final = 100
 class ThinkArgs(Args, frozen=True):
     """Holds one thought, its number, the total that is expected, and the number of the thought that it revises."""
 
-    thought: _Text
+    thought: str
     number: _Step
     total: _Step
     more: bool
@@ -57,6 +57,7 @@ SEQUENTIAL_THINK: Final = meta(
 async def sequential_think(args: ThinkArgs) -> ThinkResult:
     """Count the steps that are open: those still to come, and those that were built upon a revised one."""
     _said(args.thought, "the thought")
+    _within(max(args.number, args.total), 1, _MOST_STEPS, "the number of thoughts")
     if args.revises is not None and args.revises >= args.number:
         raise ToolError(
             f"thought {args.number} cannot revise thought {args.revises}",
@@ -70,16 +71,16 @@ async def sequential_think(args: ThinkArgs) -> ThinkResult:
 class Criterion(msgspec.Struct, frozen=True):
     """Names a criterion and its weight, as a share of the sum of all weights."""
 
-    name: _Text
-    weight: _Weight
+    name: str
+    weight: float
 
 
 class MatrixArgs(Args, frozen=True):
     """Holds options, criteria, and the score of each option by each criterion: a higher one is better."""
 
-    options: Annotated[list[_Text], Meta(min_length=2, max_length=_MOST)]
+    options: Annotated[list[str], Meta(min_length=2, max_length=_MOST)]
     criteria: Annotated[list[Criterion], Meta(min_length=1, max_length=_MOST)]
-    scores: dict[str, dict[str, _Number]]
+    scores: dict[str, dict[str, float]]
 
 
 class Ranked(msgspec.Struct, frozen=True):
@@ -130,6 +131,8 @@ async def decision_matrix(args: MatrixArgs) -> MatrixResult:
     _unique(names, "criterion")
     table = [_row(args.scores, option, names) for option in args.options]
     _no_others(args.scores, args.options, "options")
+    for criterion in args.criteria:
+        _within(criterion.weight, 0, _MOST_WEIGHT, f"the weight of {criterion.name!r}")
     if (whole := sum(criterion.weight for criterion in args.criteria)) <= 0:
         raise ToolError("all weights are 0", "give at least one criterion a weight above 0")
     shares = [criterion.weight / whole for criterion in args.criteria]
@@ -148,6 +151,8 @@ def _row(scores: dict[str, dict[str, float]], option: str, names: Sequence[str])
             f"the option {option!r} has no score for {missing[0]!r}", "score each option by each criterion"
         )
     _no_others(given, names, "criteria")
+    for name in names:
+        _within(given[name], -_MOST_WEIGHT, _MOST_WEIGHT, f"the score of {option!r} by {name!r}")
     return [given[name] for name in names]
 
 
@@ -189,7 +194,7 @@ def _turn(
 class Assumption(msgspec.Struct, frozen=True):
     """Holds an assumption, what speaks for it, and the cost if it is wrong: 1 little to 5 most."""
 
-    text: _Text
+    text: str
     cost_if_wrong: _Grade
     evidence: str | None = None
 
@@ -246,14 +251,14 @@ def _has_evidence(assumption: Assumption) -> bool:
 class Point(msgspec.Struct, frozen=True):
     """Holds one point for or against, and its weight."""
 
-    text: _Text
-    weight: _Grade = 1
+    text: str
+    weight: int = 1
 
 
 class ProsConsArgs(Args, frozen=True):
     """Holds an option with what speaks for it and against it."""
 
-    option: _Text
+    option: str
     pros: Annotated[list[Point], Meta(max_length=_MOST)]
     cons: Annotated[list[Point], Meta(max_length=_MOST)]
 
@@ -272,7 +277,7 @@ PROS_CONS: Final = meta(
     ProsConsResult,
     risk="P",
     timeout=5,
-    description="Weigh pros and cons of an option; names the sides of the matter that no point looks at.",
+    description="Weigh pros and cons of an option (weights 1 to 5); names sides that no point looks at.",
     examples=(
         {
             "option": "Cache the answers on disk.",
@@ -300,6 +305,7 @@ async def pros_cons(args: ProsConsArgs) -> ProsConsResult:
     _said(args.option, "the option")
     for point in (*args.pros, *args.cons):
         _said(point.text, "a point")
+        _within(point.weight, 1, 5, f"the weight of {output.cut_line(point.text)!r}")
     gain, loss = (sum(point.weight for point in side) for side in (args.pros, args.cons))
     both = {" ".join(_words(point.text)) for point in args.pros}
     clashes = [output.cut_line(point.text) for point in args.cons if " ".join(_words(point.text)) in both]
@@ -322,6 +328,11 @@ def _views_not_taken(points: Sequence[Point]) -> Iterator[str]:
     for view, words in _VIEWS.items():
         if not any(each.startswith(word) for word in words.split() for each in said):
             yield view
+
+
+def _within(value: float, least: float, most: float, what: str) -> None:
+    if not least <= value <= most:
+        raise ToolError(f"{what} is {value:g}", f"it goes from {least:g} to {most:g}")
 
 
 def _words(text: str) -> list[str]:

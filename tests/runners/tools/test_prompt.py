@@ -77,7 +77,7 @@ HOSTILE: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("prompt_chain", {"steps": [{"name": "a", "text": "{{a}}"}]}, "circle: a needs a"),
     ("prompt_chain", {"steps": [{"name": "a", "text": ""}, {"name": "a", "text": ""}]}, "two steps"),
-    ("prompt_chain", {"steps": [{"name": "a b", "text": ""}]}, "wrong arguments"),
+    ("prompt_chain", {"steps": [{"name": "a b", "text": ""}]}, "no name of a step"),
     ("prompt_chain", {"steps": []}, "length >= 1"),
 ]
 

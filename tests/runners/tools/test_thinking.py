@@ -115,7 +115,7 @@ HOSTILE = [
         {"thought": "x", "number": 2, "total": 3, "more": True, "revises": 2},
         "cannot revise",
     ),
-    ("sequential_think", {"thought": "x", "number": 10**9, "total": 10**9, "more": True}, "<= 999"),
+    ("sequential_think", {"thought": "x", "number": 10**9, "total": 10**9, "more": True}, "from 1 to 999"),
     ("decision_matrix", {**MATRIX, "scores": {"a": SCORES["a"]}}, "'b' has no score for 'x'"),
     ("decision_matrix", {**MATRIX, "scores": {**SCORES, "c": {}}}, "none of the options"),
     (
@@ -124,7 +124,7 @@ HOSTILE = [
         "none of the criteria",
     ),
     ("decision_matrix", {**MATRIX, "options": ["a", "a"], "scores": SCORES}, "twice"),
-    ("decision_matrix", {**MATRIX, "scores": {**SCORES, "a": {"x": 1e300, "y": 1}}}, "<= 1000000"),
+    ("decision_matrix", {**MATRIX, "scores": {**SCORES, "a": {"x": 1e300, "y": 1}}}, "from -1e+06 to 1e+06"),
     (
         "decision_matrix",
         {**MATRIX, "criteria": [{"name": "x", "weight": 0}, {"name": "y", "weight": 0}], "scores": SCORES},
@@ -138,6 +138,12 @@ HOSTILE = [
     ("assumption_check", {"assumptions": []}, "length >= 1"),
     ("assumption_check", {"assumptions": [{"text": "a", "cost_if_wrong": 1}] * 2}, "twice"),
     ("pros_cons", {"option": "x", "pros": [{"text": "\n"}], "cons": []}, "blank"),
+    ("pros_cons", {"option": "x", "pros": [{"text": "a", "weight": 6}], "cons": []}, "from 1 to 5"),
+    (
+        "decision_matrix",
+        {**MATRIX, "criteria": [{"name": "x", "weight": -1}, {"name": "y", "weight": 2}], "scores": SCORES},
+        "from 0 to",
+    ),
 ]
 
 
