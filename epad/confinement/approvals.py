@@ -9,8 +9,8 @@ takes consent (`epad/tools/consent.py`). Each kind has its own subjects, and its
 | allowed | `approve` | goes on | passes until the approval ends |
 | allowed once | `approve` for no time | goes on | asks anew; if nobody waited, the first try passes |
 | denied | `deny`, or the subsystem is held | is refused | is refused at once, for an hour |
-| unanswered | the deadline | is refused, with the question's number | opens the same question again |
-| withdrawn | all who waited have hung up | nobody | opens the same question again |
+| unanswered | the deadline | is refused, with its number | opens the same question again; in other words, a new one |
+| withdrawn | all who waited have hung up | nobody | the same |
 
 `revoke` takes an approval back: the next try asks anew.
 
@@ -196,6 +196,10 @@ class Approvals(Generic[SubjectT]):
         if known is None or known.state is not State.OPEN:
             if len([one for one in self.open() if one.subject.subsystem == subject.subsystem]) >= MOST_OPEN:
                 return None
+            if known is not None and known.asks != asks:
+                # A person may have read the former words, and answers by the number.
+                del self._questions[known.number]
+                known = None
             known = self._open(known, subject, asks)
         else:
             known.tries += 1

@@ -179,7 +179,7 @@ class Consents:
             question = self.questions.ask(subject, asks=asks)
             if question is None or question.state is not State.OPEN:
                 return question
-            if question.asks is asks:
+            if question.asks is asks:  # it was opened by this call
                 self._tell(question, wanted)
             state = await self._end_of(question, deadline, running)
             if state in {State.OPEN, State.UNANSWERED, State.WITHDRAWN}:

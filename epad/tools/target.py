@@ -8,7 +8,8 @@
 | `container`, `page` | its name | that container, that page |
 | none of these | all arguments | this very call |
 
-Switches that are on, and a `method` or `mode`, narrow it: who may delete in a directory may not do so recursively.
+Switches that are on, a `method` or `mode`, and `paths` narrow it: who may delete in a directory may not do so
+recursively, and who may change a branch may not take files back.
 The path is looked up when the person is asked; the worker opens it anew, and never outside of the workspace.
 """
 
@@ -132,6 +133,7 @@ _FINDERS: Final[Mapping[str, Callable[[object, str], Target | None]]] = {
 def _narrowed(arguments: Mapping[str, object]) -> str:
     words = [visible(name) for name, value in sorted(arguments.items()) if value is True]
     words += [f"{name} {visible(str(arguments[name]))}" for name in _KINDS if name in arguments]
+    words += ["paths"] if arguments.get("paths") else []
     return "".join(f", {cut(word, 60)}" for word in words)
 
 

@@ -195,6 +195,22 @@ async def test_no_answer_is_a_no(scene: Scene) -> None:
     again.cancel()
 
 
+async def test_a_number_never_comes_to_be_about_another_call(scene: Scene) -> None:
+    """A person who has read a question answers that one: other arguments of its class have a number of their own."""
+    waiting = scene.call(path="a.txt")
+    await scene.question(1)
+    scene.clock.advance(ANSWER_SECONDS)
+    assert list(scene.consents.open()) == []
+    assert (await waiting).reason_code == "consent_refused"
+    other = scene.call(path="b.txt")
+    assert (await scene.question(2)).asks.details == '{"path": "b.txt"}'
+    with pytest.raises(ApprovalError, match="there is no question 1"):
+        scene.consents.approve(1, ONCE, "needed")
+    scene.consents.deny(2, "no")
+    assert (await other).reason_code == "consent_refused"
+    assert scene.starter.started == []
+
+
 async def test_a_hold_ends_the_waiting(scene: Scene) -> None:
     """And an approval that comes then lets nothing through."""
     waiting = scene.call(path="a.txt")

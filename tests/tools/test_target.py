@@ -66,7 +66,8 @@ def test_a_consent_for_a_time_covers_a_directory(root: Path) -> None:
     assert covers(root, path="build/x") == "in ROOT/build"
     assert covers(root, path="a.txt", recursive=False) == "in ROOT"
     assert covers(root, path="build", recursive=True) == "in ROOT, recursive"
-    assert covers(root, repo=".", name="main") == "in ROOT"
+    assert covers(root, repo=".", name="main", paths=None) == "in ROOT"
+    assert covers(root, repo=".", name="main", paths=["a.txt"]) == "in ROOT, paths"
 
 
 @pytest.mark.parametrize(
