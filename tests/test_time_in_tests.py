@@ -22,6 +22,7 @@ PAUSES = {
     "support/raw_bytes.py": 2,
     "probing/test_loops.py": 1,
     "gateway/test_local_servers.py": 1,
+    "runners/tools/test_http.py": 1,
     "runners/wargame/endpoint/test_client.py": 1,
     "runners/wargame/endpoint/test_doctor.py": 1,
     "support/wargame_world.py": 1,

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Final
 
 from runners.cell.plan import CellPlan, Wall
-from runners.tools import environment_shown
+from runners.tools.environment_shown import VARIABLE, to_json
 
 READ: Final = ("/sys/class/net",)
 """Read in the cell beside what a program with GPUs reads."""
@@ -20,7 +20,7 @@ READ: Final = ("/sys/class/net",)
 
 def showing_host(plan: CellPlan, environ: Mapping[str, str]) -> CellPlan:
     """Return the plan with the host's /proc, and the variables that may be seen. `environ` is the daemon's."""
-    told = {environment_shown.VARIABLE: environment_shown.to_json(environ)}
+    told = {VARIABLE: to_json(environ)}
     return replace(
         plan,
         environment={**plan.environment, **told},

@@ -157,7 +157,8 @@ def test_an_address_goes_to_the_interface_of_its_narrowest_route(monkeypatch: py
     """A bridge within a larger network has its own."""
     files = {
         "route": "Iface Destination\nwide 0000000A 0 1 0 0 0 000000FF\nbridge 0002000A 0 1 0 0 0 00FFFFFF",
-        "fib_trie": "|-- 10.0.2.7\n  /32 host LOCAL\n|-- 10.9.0.7\n  /32 host LOCAL\n|-- 10.9.0.255\n /32 link BROADCAST",
+        "fib_trie": "|-- 10.0.2.7\n  /32 host LOCAL\n|-- 10.9.0.7\n  /32 host LOCAL\n"
+        "|-- 10.9.0.255\n /32 link BROADCAST",
     }
     monkeypatch.setattr(
         host_network, "_lines", lambda path: files.get(path.rpartition("/")[2], "").splitlines()
