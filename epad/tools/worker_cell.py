@@ -72,6 +72,7 @@ PLACES: Final[Mapping[str, Place]] = {
     "crypto": Place.NOTHING,
     "http": Place.NETWORK,
     "monitor": Place.NETWORK,
+    "prompt": Place.NOTHING,
     "system": Place.HOST,
     "thinking": Place.NOTHING,
     "websearch": Place.NETWORK,

@@ -47,7 +47,7 @@ CODE_DEPENDENCY_GRAPH: Final = meta(
     GraphResult,
     risk="R1",
     timeout=60,
-    description="Tell which Python modules of a directory import which, and the import cycles among them.",
+    description="Tell which Python modules import which, and the import cycles among them.",
     examples=({"path": "src"}, {}),
 )
 

@@ -47,7 +47,7 @@ CODE_COMPLEXITY: Final = meta(
     ComplexityResult,
     risk="R1",
     timeout=60,
-    description="Find Python functions whose cyclomatic complexity is above a number, highest first.",
+    description="Find Python functions whose cyclomatic complexity is above a number.",
     examples=({"path": "src", "above": 0},),
 )
 

@@ -149,7 +149,7 @@ CODE_FORMAT: Final = meta(
     FormatResult,
     risk="W1",
     timeout=30,
-    description="Format a Python file with ruff. check=true only shows the diff, false writes it.",
+    description="Format a Python file with ruff; check=true only shows the diff.",
     examples=({"path": "src/app.py"}, {"path": "src/app.py", "check": False}),
 )
 

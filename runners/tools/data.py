@@ -58,7 +58,7 @@ JSON_QUERY: Final = meta(
     QueryResult,
     risk="R1",
     timeout=10,
-    description="Query JSON with a JMESPath expression, from data or a file. A list is cut to limit items.",
+    description="Query JSON by JMESPath, from data or a file; a list is cut to limit items.",
     examples=({"data": '{"a": [{"b": 1}, {"b": 2}]}', "query": "a[].b"}, {"path": "data.json"}),
 )
 
@@ -128,7 +128,7 @@ JSON_FORMAT: Final = meta(
     FormatResult,
     risk="P",
     timeout=5,
-    description="Format JSON with an indent (0: one line), keys sorted if asked. Duplicate keys are refused.",
+    description="Format JSON: indent (0 is one line), sorted keys. Duplicate keys are refused.",
     examples=({"data": '{"b":1,"a":[1,2]}', "sort": True},),
 )
 
@@ -219,7 +219,7 @@ YAML_PARSE: Final = meta(
     ValueResult,
     risk="R1",
     timeout=10,
-    description="Parse YAML from data or a file; several documents become a list. No tags that make objects.",
+    description="Parse YAML from data or a file; several documents become a list.",
     examples=({"data": "name: ann\nages: [3, 4]\n"}, {"path": "config.yaml"}),
 )
 
@@ -264,7 +264,7 @@ INI_PARSE: Final = meta(
     ValueResult,
     risk="R1",
     timeout=10,
-    description="Parse an INI file from data or a file: sections with their keys. Nothing is interpolated.",
+    description="Parse an INI file from data or a file: sections with their keys.",
     examples=({"data": "[main]\nname = ann\n"}, {"path": "config.ini"}),
 )
 
@@ -298,7 +298,7 @@ XML_PARSE: Final = meta(
     ValueResult,
     risk="R1",
     timeout=10,
-    description="Parse XML from data or a file; query is a path like ./item[@id]. No DOCTYPE, no entities.",
+    description="Parse XML from data or a file; query is a path like ./item[@id]. No DOCTYPE.",
     examples=({"data": "<a><b id='1'>x</b></a>", "query": "./b"}, {"path": "feed.xml"}),
 )
 

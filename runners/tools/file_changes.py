@@ -87,7 +87,7 @@ FILE_APPEND: Final = meta(
     AppendResult,
     risk="W1",
     timeout=30,
-    description="Append text to a file, which is created if it is not there.",
+    description="Append text to a file; it is created if need be.",
     examples=({"path": "notes.txt", "content": "one more line\n"},),
 )
 
@@ -135,7 +135,7 @@ FILE_COPY: Final = meta(
     CopyResult,
     risk="W1",
     timeout=60,
-    description="Copy a file. An existing destination is refused unless replace is true.",
+    description="Copy a file. replace=true overwrites an existing destination.",
     examples=({"source": "notes.txt", "destination": "copy.txt"},),
 )
 
@@ -170,7 +170,7 @@ FILE_MOVE: Final = meta(
     MoveResult,
     risk="W1",
     timeout=20,
-    description="Move or rename a file or directory. An existing destination is refused unless replace is true.",
+    description="Move or rename a file or directory. replace=true overwrites an existing destination.",
     examples=({"source": "notes.txt", "destination": "docs/notes.txt"},),
 )
 

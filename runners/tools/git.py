@@ -12,7 +12,7 @@ from runners.tools import git_changes, output, repository
 from runners.tools.repository import Repository
 from runners.tools.signature import Args, PathArg, Result, ToolError, meta
 
-Revision = Annotated[str, Meta(min_length=1, max_length=300)]
+Revision = Annotated[str, Meta(max_length=300)]
 _LOG_FORMAT: Final = "%H%n%aI%n%an%n%s"
 
 
@@ -120,7 +120,7 @@ GIT_DIFF: Final = meta(
     DiffResult,
     risk="R1",
     timeout=30,
-    description="Show changes as a diff: unstaged, staged, or of revisions (target is a commit or a..b).",
+    description="Show changes as a diff: unstaged, staged, or of revisions (a commit or a..b).",
     examples=({}, {"target": "v1..HEAD", "paths": ["notes.txt"]}),
 )
 _DIFF: Final = ("--no-ext-diff", "--no-textconv", "--no-color", "--ignore-submodules=all", "--no-renames")
@@ -184,7 +184,7 @@ GIT_LOG: Final = meta(
     LogResult,
     risk="R1",
     timeout=30,
-    description="List the history of commits, newest first, of a path or a span of time if given.",
+    description="List the history of commits, newest first, by path or time.",
     examples=({}, {"path": "notes.txt", "limit": 1}),
 )
 
@@ -303,7 +303,7 @@ GIT_BLAME: Final = meta(
     BlameResult,
     risk="R1",
     timeout=60,
-    description="Tell for each line of a file the commit and author that last changed it.",
+    description="Tell the commit and author that last changed each line of a file.",
     examples=({"path": "notes.txt"}, {"path": "notes.txt", "from": 2, "to": 3}),
 )
 

@@ -37,7 +37,7 @@ GIT_COMMIT: Final = meta(
     CommitResult,
     risk="W1",
     timeout=60,
-    description="Commit files by path (new ones too), or with no paths what is staged. Hooks and filters do not run.",
+    description="Commit files by path (new ones too), or what is staged. Hooks and filters do not run.",
     examples=(
         {"message": "Add a line", "paths": ["notes.txt"]},
         {"message": "New file", "paths": ["fresh.txt"]},
@@ -221,7 +221,7 @@ GIT_STASH: Final = meta(
     StashResult,
     risk="W1",
     timeout=60,
-    description="Put changes of tracked files aside (push), bring the newest back (pop), or list what is aside.",
+    description="Put uncommitted changes aside (push), bring the newest back (pop), or list them.",
     examples=({"action": "push"}, {}),
 )
 

@@ -200,7 +200,7 @@ NOTEBOOK_ADD_CELL: Final = meta(
     AddResult,
     risk="W1",
     timeout=20,
-    description="Add a cell to a Jupyter notebook, before the cell of the number `at`, or at the end.",
+    description="Add a cell to a Jupyter notebook, before the cell number `at` or at the end.",
     examples=(
         {"path": "study.ipynb", "source": "print(2)"},
         {"path": "study.ipynb", "source": "# A", "at": 0},

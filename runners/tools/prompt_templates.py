@@ -105,7 +105,7 @@ PROMPT_CHAIN: Final = meta(
     ChainResult,
     risk="P",
     timeout=5,
-    description="Order prompts that use each other's answers as {{step}}: what runs first, what side by side.",
+    description="Order prompts that use each other's answers as {{step}}.",
     examples=(
         {
             "steps": [

@@ -234,7 +234,7 @@ SEARCH_REPLACE: Final = meta(
     ReplaceResult,
     risk="W1",
     timeout=60,
-    description="Replace text by a regex pattern across files. A dry run (the default) only shows diffs.",
+    description="Replace text by regex across files. A dry run (the default) only shows diffs.",
     examples=(
         {"pattern": "helper", "replacement": "assist", "glob": "**/*.py"},
         {"pattern": r"(\w+) two", "replacement": r"two \1", "dry_run": False},

@@ -38,7 +38,7 @@ FIND_SYMBOL: Final = meta(
     SymbolResult,
     risk="R1",
     timeout=20,
-    description="Find where a class, function, method or variable is defined in Python files, with its signature.",
+    description="Find where a class, function, method or variable is defined in Python files.",
     examples=({"name": "helper"}, {"name": "run", "kind": "method"}),
 )
 
@@ -88,7 +88,7 @@ FIND_REFERENCES: Final = meta(
     ReferenceResult,
     risk="R1",
     timeout=20,
-    description="Find where a name is used in Python files: not in comments or texts, as a search would.",
+    description="Find where a name is used in Python files: not in comments or texts.",
     examples=({"name": "helper"},),
 )
 

@@ -78,7 +78,7 @@ REGEX_MATCH: Final = meta(
     MatchResult,
     risk="P",
     timeout=5,
-    description="Find the matches of a regular expression in a text, with positions and groups. Flags: i, m, s, x.",
+    description="Find matches of a regular expression in a text: positions and groups. Flags: i, m, s, x.",
     examples=({"pattern": r"(\w+)@(\w+)", "text": "ann@example and bob@example"},),
 )
 
@@ -146,7 +146,7 @@ BASE64_CONVERT: Final = meta(
     Base64Result,
     risk="P",
     timeout=5,
-    description="Encode text, or bytes given as hex, to base64, or decode it. Bytes that are no text come as hex.",
+    description="Encode text or hex bytes to base64, or decode. Bytes that are no text come as hex.",
     examples=({"text": "hello"}, {"text": "aGVsbG8=", "direction": "decode"}),
 )
 
@@ -289,7 +289,7 @@ TEXT_SPLIT: Final = meta(
     SplitResult,
     risk="P",
     timeout=10,
-    description="Split a text into parts of at most so many tokens (estimated), lines or sentences.",
+    description="Split a text into chunks of so many tokens (estimated), lines or sentences.",
     examples=({"text": "One. Two. Three.", "by": "sentences", "size": 2},),
 )
 

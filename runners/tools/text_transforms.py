@@ -36,7 +36,7 @@ STRING_TRANSFORM: Final = meta(
     TextResult,
     risk="P",
     timeout=5,
-    description="Transform a text: case, naming style, Unicode form, sorted or unique lines, hidden characters shown.",
+    description="Transform a text: case, naming style, Unicode form, lines, hidden characters shown.",
     examples=({"text": "Hello World", "operation": "snake"}, {"text": "b\na\n", "operation": "sort_lines"}),
 )
 

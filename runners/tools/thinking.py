@@ -45,7 +45,7 @@ SEQUENTIAL_THINK: Final = meta(
     ThinkResult,
     risk="P",
     timeout=5,
-    description="Think step by step: number a thought, revise an earlier one, learn which steps are still open.",
+    description="Think step by step: number thoughts, revise earlier ones, learn which are open.",
     examples=(
         {"thought": "The test fails only under load.", "number": 1, "total": 3, "more": True},
         {"thought": "It fails alone too.", "number": 3, "total": 3, "more": True, "revises": 1},
@@ -112,7 +112,7 @@ DECISION_MATRIX: Final = meta(
     MatrixResult,
     risk="P",
     timeout=5,
-    description="Rank options by weighted criteria; tells which change of a weight would change the winner.",
+    description="Rank options by weighted criteria; tells what would change the winner.",
     examples=(
         {
             "options": ["sqlite", "postgres"],
