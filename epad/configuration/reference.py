@@ -80,6 +80,8 @@ WORDS: Mapping[str, str] = {
     " allows",
     "subsystems.NAME.tool_calls_per_minute": "the calls of tools that it may make a minute; 0: no limit; empty: as"
     " tools.calls_per_minute says",
+    "subsystems.NAME.tool_output_tokens_per_hour": "what its tools may give back an hour, a byte counted as a token;"
+    " 0: no limit; empty: as tools.output_tokens_per_hour says",
     "subsystems.NAME.stop_seconds": "from TERM to KILL",
     "subsystems.NAME.ready_seconds": "how long it may take to become ready; more where it serves a model, by its size",
     "subsystems.NAME.notifies": "it says READY=1 itself (sd_notify)",

@@ -342,6 +342,7 @@ class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
     tools: tuple[str, ...] | None = None
     memory: Literal["session", "shared"] = "session"
     tool_calls_per_minute: Annotated[int, Meta(ge=0)] | None = None
+    tool_output_tokens_per_hour: Annotated[int, Meta(ge=0)] | None = None
 
     @property
     def ready_at_once(self) -> bool:

@@ -19,5 +19,6 @@ class ToolsConfig(Struct, frozen=True, forbid_unknown_fields=True):
 
     enabled: bool
     calls_per_minute: Annotated[int, Meta(ge=0)]
+    output_tokens_per_hour: Annotated[int, Meta(ge=0)]
     sse: bool
     web: WebToolsConfig

@@ -110,7 +110,7 @@ def make_foundation(given: Given, joints: Joints) -> Foundation:
         ),
         recorder=Recorder(stores.database, clock, given.boot_id, config.retention.recordings),
         spending=SpendingBook(stores.totals, stores.budgets, clock, stores.spent_microusd),
-        tools=make_tools(given, joints, access, events, way_out) if config.tools.enabled else None,
+        tools=make_tools(given, joints, access, events, way_out, metrics) if config.tools.enabled else None,
     )
 
 

@@ -14,6 +14,7 @@ import epad.ledger.metrics
 import epad.operations.metrics
 import epad.probing.metrics
 import epad.response.metrics
+import epad.tools.metrics
 from epad import __version__
 from epad.metrics.family import counter, families_of, gauge
 from epad.metrics.registry import Metrics
@@ -33,6 +34,7 @@ _ROOMS = (
     epad.datastore.metrics,
     epad.confinement.metrics,
     epad.operations.metrics,
+    epad.tools.metrics,
 )
 
 FAMILIES = tuple(families_of([*globals().values(), *(one for room in _ROOMS for one in vars(room).values())]))

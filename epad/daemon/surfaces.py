@@ -166,6 +166,8 @@ def refresh(
     subsystems.show()
     core.gateway.show_series()
     machine.show()
+    if core.foundation.tools is not None:
+        core.foundation.tools.show_series()
     show_cells(core.foundation.metrics, daemon_status.confinements())
     daemon_status.report.observe(core.foundation.metrics)
     return daemon_status.render()

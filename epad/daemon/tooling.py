@@ -15,6 +15,7 @@ from epad.tools.call import ToolCalls
 from epad.tools.catalogue import CatalogueError, load
 from epad.tools.consent import Consents
 from epad.tools.listing import listed, names_of
+from epad.tools.metrics import ToolSeries
 from epad.tools.workers import Workers
 from epad.vault.child import VaultChild
 from statemachine.containment import Hold
@@ -30,12 +31,17 @@ class Tooling:
     in_force: ToolsInForce
     consents: Consents
     vault: VaultChild
+    series: ToolSeries
 
     @property
     def pids(self) -> frozenset[int]:
         """Return the processes of ours that tools need."""
         own = self.workers.pids | self.vault.pids
         return own | (frozenset() if self.zygote.pid is None else {self.zygote.pid})
+
+    def show_series(self) -> None:
+        """Bring the series of the workers up to date."""
+        self.series.show(self.workers.work())
 
     def targets(self) -> frozenset[str]:
         """Return every tool and category as a target of holds."""

@@ -18,11 +18,14 @@ from epad.daemon.tooling import Tooling
 from epad.gate.tiers import Tier, tier_of
 from epad.gate.tool_profile import Profile
 from epad.gateway.access import Access
+from epad.metrics.registry import Metrics
 from epad.operations.tool_looks import ToolLooks, ToolsInForce
 from epad.storage.event_log import EventLog
 from epad.supervisor.identity import ProcessTable
 from epad.tools.call import CallContext, ToolCalls
 from epad.tools.consent import ConsentContext, Consents
+from epad.tools.metrics import ToolSeries
+from epad.tools.output_budget import OutputBudget
 from epad.tools.rates import CallRates
 from epad.tools.repeats import Repeats
 from epad.tools.sessions import Sessions
@@ -31,11 +34,14 @@ from epad.tools.worker_doors import WorkerDoors
 from epad.tools.workers import Workers
 from epad.vault.answers import make_vault_tools
 from epad.vault.child import VaultChild
+from probes.tool_calls import ToolCalled
 
 _NO_PROFILE = Profile(())
 
 
-def make_tools(given: Given, joints: Joints, access: Access, events: EventLog, way_out: WayOut) -> Tooling:
+def make_tools(
+    given: Given, joints: Joints, access: Access, events: EventLog, way_out: WayOut, metrics: Metrics
+) -> Tooling:
     """Make the calls of tools, and what they need. The questions for a person have their numbers with the way out's."""
     zygote = Zygote()
     planner = MachinePlanner(zygote, lambda name: joints.config.subsystems[name].user, tuple)
@@ -62,6 +68,17 @@ def make_tools(given: Given, joints: Joints, access: Access, events: EventLog, w
         spec = joints.config.subsystems.get(subsystem)
         own = None if spec is None else spec.tool_calls_per_minute
         return joints.config.tools.calls_per_minute if own is None else own
+
+    def output_limit(subsystem: str) -> int:
+        spec = joints.config.subsystems.get(subsystem)
+        own = None if spec is None else spec.tool_output_tokens_per_hour
+        return joints.config.tools.output_tokens_per_hour if own is None else own
+
+    series = ToolSeries(metrics)
+
+    def observe(event: ToolCalled) -> None:
+        series.called(event)
+        joints.tool_called(event)
 
     sessions = Sessions(process, tier, f"{given.boot_id}/{given.stores.ledger.epoch}")
     consents = Consents(
@@ -91,7 +108,8 @@ def make_tools(given: Given, joints: Joints, access: Access, events: EventLog, w
         profile=profile,
         clock=given.clock,
         log=log,
-        observe=joints.tool_called,
+        observe=observe,
+        output=OutputBudget(output_limit, given.clock),
         own={
             **make_own_tools(given, joints, given.stores.identities, rates, events),
             **make_vault_tools(vault, sees_shared),
@@ -105,7 +123,9 @@ def make_tools(given: Given, joints: Joints, access: Access, events: EventLog, w
         names = [name for name, spec in joints.config.subsystems.items() if spec.gateway]
         return {name: (tier(name), profile(name)) for name in names}
 
-    return Tooling(calls, workers, zygote, ToolsInForce(lambda: calls.catalogue, callers), consents, vault)
+    return Tooling(
+        calls, workers, zygote, ToolsInForce(lambda: calls.catalogue, callers), consents, vault, series
+    )
 
 
 def make_tool_looks(given: Given, joints: Joints, tools: Tooling | None) -> ToolLooks:

@@ -45,6 +45,7 @@ from epad.tools import answers, holds, own
 from epad.tools.answers import End
 from epad.tools.catalogue import Catalogue
 from epad.tools.consent import Consents, Settled, Wanted
+from epad.tools.output_budget import OutputBudget
 from epad.tools.protocol import NO_REPLIES, Caller, Definition, Replies, ToolAnswer
 from epad.tools.rates import CallRates
 from epad.tools.repeats import Claim, KeyReused, Repeats
@@ -90,6 +91,8 @@ class CallContext:
     profile: Callable[[str], Profile]
     clock: Clock
     log: FilteringBoundLogger
+    output: OutputBudget | None = None
+    """Limits what tools may give back; None: nothing does."""
     observe: Callable[[ToolCalled], None] = lambda _: None
     """Is told of each call that ends or is refused."""
     own: own.OwnTools = field(default_factory=dict)
@@ -268,6 +271,13 @@ class ToolCalls:
         return _refused(turn.turn, why, hint, code)
 
     async def _carry_out(self, turn: Turn) -> ToolAnswer:
+        if self._context.output is not None:
+            turn = replace(
+                turn, reservation=self._context.output.reserve(turn.session.subsystem, OUTPUT_BYTES)
+            )
+            if turn.reservation is None:
+                why = f"the tools of {turn.session.subsystem} have given back as much this hour as its limit allows"
+                return _refused("", why, "call again later", "tool_output_tokens_per_hour")
         running = Running()
         self._running.add(running)
         # Before anything is awaited, so that no hold comes between the decision and the call.
@@ -278,6 +288,8 @@ class ToolCalls:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda _: leave())
+        if (room := turn.reservation) is not None:
+            task.add_done_callback(lambda _: room.settle())
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
@@ -359,7 +371,8 @@ class ToolCalls:
             return answers.stopped(running)
         definition = turn.definition
         try:
-            asked = worker.ask(definition.name, turn.arguments, definition.timeout, OUTPUT_BYTES)
+            most = OUTPUT_BYTES if turn.reservation is None else turn.reservation.tokens
+            asked = worker.ask(definition.name, turn.arguments, definition.timeout, most)
             running.began(worker, asked)
             answer = await asyncio.wait_for(
                 asyncio.shield(asked.answer), definition.timeout + self._context.grace_seconds
@@ -377,6 +390,8 @@ class ToolCalls:
     def _close(self, turn: Turn, end: End) -> asyncio.Future[int]:
         """Have the end of a turn recorded; one that cannot be written stays unknown, and is told."""
         entry = closing_of(turn, end)
+        if turn.reservation is not None:
+            turn.reservation.settle(entry.charged_tokens)
         self._context.observe(event_of(turn, entry, self._context.clock.monotonic()))
         closing = self._context.ledger.close_tool(entry)
         self._keep(closing, entry.turn, entry.subsystem)

@@ -14,6 +14,7 @@ from epad.ledger.entry import CloseTool, OpenTool
 from epad.ledger.record import ToolOutcome
 from epad.tools import answers
 from epad.tools.answers import End
+from epad.tools.output_budget import Reservation
 from epad.tools.protocol import Definition
 from epad.tools.repeats import Claim, Keyed
 from epad.tools.sessions import Session
@@ -33,6 +34,8 @@ class Turn:
     arguments_sha256: bytes
     key: str | None
     parent: str
+    reservation: Reservation | None = None
+    """The room for its result; a refused call has none."""
     claim: Claim | None = None
     """The call's key while it is under way."""
 
@@ -59,6 +62,7 @@ def opening_of(turn: Turn) -> OpenTool:
         arguments_sha256=turn.arguments_sha256,
         parent=turn.parent,
         idempotency_key=turn.key,
+        reserved_tokens=0 if turn.reservation is None else turn.reservation.tokens,
     )
 
 
@@ -75,6 +79,7 @@ def closing_of(turn: Turn, end: End) -> CloseTool:
         reason=end.code or answers.CODES.get(end.outcome, ""),
         result_sha256=sha256(result).digest() if result else b"",
         result_bytes=len(result),
+        charged_tokens=len(result),
         effects=end.effects,
         cpu_ms=end.cpu_ms,
         wall_ms=end.wall_ms,

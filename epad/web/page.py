@@ -18,6 +18,7 @@ from epad.web.history import anomaly_list, chain, event_table, incident_list, tr
 from epad.web.html import Html, document, join, tag
 from epad.web.ladder import phase_ladder
 from epad.web.subsystems import subsystem_detail, subsystem_table
+from epad.web.tools import tool_list
 from epad.web.vram import gpu_list
 
 PAGE_ORDERS = (Operation.QUARANTINE, Operation.RELEASE)
@@ -73,6 +74,7 @@ def overview_main(view: Overview) -> Html:
         _section("Trouble", *_trouble(status)),
         _section("Questions", questions) if questions else None,
         _section("Subsystems", subsystem_table(status["subsystems"]), graph),
+        _section("Tools", tool_list(status["tools"])) if status.get("tools") else None,
         _section("GPU memory", gpu_list(status["gpus"])) if status["gpus"] else None,
         _section("Daemon", _daemon(status)),
         _section("Transitions", transition_list(view.transitions)),

@@ -16,6 +16,8 @@ SOURCE = DataSourceRef(type_val="prometheus", uid="${datasource}")
 HERE = '{instance=~"$instance"}'
 WIDTH = 24
 _ADDED = f"epad_gateway_added_seconds_bucket{HERE}"
+_TOOL_SECONDS = f"epad_tool_call_seconds_bucket{HERE}"
+_TOOL_SECONDS_ALL = 'epad_tool_call_seconds_bucket{instance=~"$instance", le="+Inf"}'
 
 
 @dataclass(frozen=True)
@@ -125,6 +127,38 @@ ROWS: tuple[tuple[str, tuple[Panel, ...]], ...] = (
                 description="Of one core.",
             ),
             Panel("Turns in flight", "short", 12, 7, ((f"epad_turns_in_flight{HERE}", "{{subsystem}}"),)),
+        ),
+    ),
+    (
+        "Tools",
+        (
+            Panel(
+                "Calls",
+                "reqps",
+                12,
+                7,
+                (
+                    (
+                        f"sum by (category) (rate({_TOOL_SECONDS_ALL}[$__rate_interval]))",
+                        "{{category}}",
+                    ),
+                ),
+                description="Calls that a worker has had, by the category of the tool.",
+            ),
+            Panel(
+                "Seconds of a call",
+                "s",
+                12,
+                7,
+                (
+                    (
+                        f"histogram_quantile(0.99, sum by (le, category) (rate({_TOOL_SECONDS}[$__rate_interval])))",
+                        "{{category}}",
+                    ),
+                ),
+                description="99 of 100 calls are as fast.",
+            ),
+            Panel("Workers", "short", 24, 6, ((f"epad_tool_workers{HERE}", "{{category}}"),)),
         ),
     ),
     (

@@ -24,6 +24,7 @@ from epad.control_loop.step import StepName
 from epad.daemon.metrics import FAMILIES
 from epad.gateway.metrics import TOKEN_KINDS
 from epad.ledger.record import Outcome
+from runners.tools.catalogue import CATEGORIES
 from statemachine.table import TABLE
 
 ROOT = Path(__file__).parents[2]
@@ -80,6 +81,7 @@ CLOSED = {
     "step": tuple(StepName),
     "result": STEP_RESULTS,
     "answer": tuple(state for state in State if state is not State.OPEN),
+    "category": CATEGORIES,
 }
 LABELS = {
     "epad_tokens_total": ("subsystem", "kind"),
@@ -89,6 +91,7 @@ LABELS = {
     "epad_response_steps_total": ("step", "result"),
     "epad_egress_questions_total": ("subsystem", "answer"),
     "epad_egress_starts_total": (),
+    "epad_tool_workers_lost_total": ("category",),
 }
 
 
