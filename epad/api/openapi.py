@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from epad.answers import confinement, decisions, orders, status, tools
+from epad.answers import confinement, decisions, memory, orders, status, tools
 from epad.operations import bodies
 from epad.operations.registry import Operation
 
@@ -21,7 +21,7 @@ _DOCUMENT = {"Document": {"type": "object", "additionalProperties": True}}
 
 TYPES: Json = {
     name: kind
-    for module in (status, decisions, orders, confinement, tools, bodies)
+    for module in (status, decisions, orders, confinement, tools, memory, bodies)
     for name, kind in vars(module).items()
     if getattr(kind, "__module__", "") == module.__name__
 }
@@ -95,5 +95,6 @@ QUERY = {
         "type": "string",
         "description": "A subsystem, a probe or a turn (none: the last decision); of a trace, a session or subsystem.",
     },
+    "session": {"type": "string", "description": "A session, by its name in the ledger; without it, all."},
     "page": {"type": "integer", "description": "The `after` of the page before; 0 is the first page."},
 }

@@ -59,6 +59,7 @@ from epad.supervisor.launch import inherited
 from epad.supervisor.log_pump import LogPump, log_configs
 from epad.supervisor.supervisor import Supervisor, Surroundings
 from epad.tools.wire.door import ToolDoor
+from epad.vault.watched import own_datastores
 
 
 def compose(given: Given) -> Composition:
@@ -106,7 +107,11 @@ def make_foundation(given: Given, joints: Joints) -> Foundation:
             beside=[directories.state_database],
         ),
         datastores=Datastores(
-            config.datastores, directories.state / DATASTORES, config.probes.datastore, clock, metrics
+            own_datastores(directories) | config.datastores,
+            directories.state / DATASTORES,
+            config.probes.datastore,
+            clock,
+            metrics,
         ),
         recorder=Recorder(stores.database, clock, given.boot_id, config.retention.recordings),
         spending=SpendingBook(stores.totals, stores.budgets, clock, stores.spent_microusd),

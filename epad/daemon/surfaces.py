@@ -23,6 +23,7 @@ from epad.operations.host_approvals import HostApprovals
 from epad.operations.implementation import DaemonOperations
 from epad.operations.learning import Learning
 from epad.operations.machine_status import MachineView
+from epad.operations.memory_orders import MemoryOrders
 from epad.operations.reload import Reloader
 from epad.operations.status import DaemonStatus, NoTools
 from epad.operations.tool_approvals import ToolApprovals
@@ -124,6 +125,7 @@ def make_operations(
         ),
         Learning(reloader, given.directories.work),
         make_tool_looks(given, joints, foundation.tools),
+        MemoryOrders(foundation.tools.vault if foundation.tools else None),
     )
 
 

@@ -25,6 +25,7 @@ from epad.epactl.commands import budget as ctl_budget
 from epad.epactl.commands import checkpoint as ctl_checkpoint
 from epad.epactl.commands import ledger as ctl_ledger
 from epad.epactl.commands import lifeboat as ctl_lifeboat
+from epad.epactl.commands import memory as ctl_memory
 from epad.epactl.commands import simulate as ctl_simulate
 from epad.epactl.commands import tools as ctl_tools
 from epad.epactl.commands import usage as ctl_usage
@@ -118,6 +119,7 @@ def make_parser() -> argparse.ArgumentParser:
         _add_approvals,
         _add_usage,
         ctl_tools.add_commands,
+        ctl_memory.add_commands,
         _add_operations,
     ):
         add(commands)

@@ -41,6 +41,13 @@ class LearnOrder(OrderBody, frozen=True, forbid_unknown_fields=True):
     seconds: Annotated[float, Meta(gt=0, le=86_400)] | None = None
 
 
+class MemoryOrder(OrderBody, frozen=True, forbid_unknown_fields=True):
+    """The body of an order about stored texts: a name, a session, or both."""
+
+    name: Annotated[str, Meta(max_length=120)] = ""
+    session: Annotated[str, Meta(max_length=64)] = ""
+
+
 class PhaseOrder(OrderBody, frozen=True, forbid_unknown_fields=True):
     """The body of an order to enter a phase."""
 

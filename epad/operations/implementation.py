@@ -11,6 +11,7 @@ from typing import Any
 from epad import EpadError
 from epad.answers.confinement import Approvals, PolicyChanges
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
+from epad.answers.memory import MemoryList, MemoryProof
 from epad.answers.orders import Budgets, Result
 from epad.answers.status import Status
 from epad.answers.tools import ToolList, Trace
@@ -31,6 +32,7 @@ from epad.operations.budget_changes import BudgetChangeError, UnknownScopeError
 from epad.operations.budgets import BudgetOrders
 from epad.operations.holdable import check_holdable
 from epad.operations.learning import LearningError, Recordings
+from epad.operations.memory_orders import MemoryOrders
 from epad.operations.protocol import (
     ConflictError,
     Peer,
@@ -40,7 +42,7 @@ from epad.operations.protocol import (
     UnknownSubsystemError,
 )
 from epad.operations.registry import Operation
-from epad.operations.reload import ChangeRefusedError, Reloads
+from epad.operations.reload import ChangeRefusedError, Reloads, heed
 from epad.operations.status import DaemonStatus
 from epad.operations.tool_looks import ToolLooks, is_turn
 from epad.response.preservation import NewestCheckpoint
@@ -84,6 +86,7 @@ class DaemonOperations:
     all_approvals: AllApprovals
     learning: Recordings
     tool_looks: ToolLooks
+    memory_orders: MemoryOrders
 
     def status(self) -> Status:
         return self.daemon_status.render()
@@ -237,7 +240,7 @@ class DaemonOperations:
         applying = asyncio.ensure_future(self.reloads.reload(f"{reason} ({by})" if may_widen else ""))
         await asyncio.wait({applying}, timeout=ANSWER_SECONDS)
         if not applying.done():
-            applying.add_done_callback(_heed)
+            applying.add_done_callback(heed)
             results = [f"still under way after {ANSWER_SECONDS:.0f} s; `epactl events` tells of its end"]
             return self._result(results)
         try:
@@ -364,6 +367,20 @@ class DaemonOperations:
         revoked = await self.all_approvals.revoke(name, subsystem, f"{reason} ({by})")
         return self._result([revoked.sentence], failed=not revoked.is_kept)
 
+    async def memory(self, session: str | None) -> MemoryList:
+        return await self.memory_orders.show(session or "")
+
+    async def memory_verify(self) -> MemoryProof:
+        return await self.memory_orders.verify()
+
+    async def promote_memory(self, name: str, session: str, reason: str, by: str) -> Result:
+        self._note(Operation.PROMOTE_MEMORY, HOST, f"{name}: {reason}", by)
+        return self._result([await self.memory_orders.promote(name, session, f"{reason} ({by})")])
+
+    async def retract_memory(self, name: str, session: str, reason: str, by: str) -> Result:
+        self._note(Operation.RETRACT_MEMORY, HOST, f"{name or session}: {reason}", by)
+        return self._result([await self.memory_orders.retract(name, session, f"{reason} ({by})")])
+
     def budgets(self) -> Budgets:
         return {"budgets": self.budget_orders.show()}
 
@@ -422,12 +439,6 @@ class DaemonOperations:
             results = undone or [f"{steps} step(s) done" if steps else NOTHING_TO_DO]
         failed = any(operation.state is not StepState.DONE for operation in ended or ())
         return self._result(results, name, failed=failed)
-
-
-def _heed(applied: asyncio.Future[list[str]]) -> None:
-    """Take note of a failure that nobody waits for any more: the reloader has logged it."""
-    if not applied.cancelled():
-        applied.exception()
 
 
 def _undone(ended: OperationEnded) -> Sequence[str]:

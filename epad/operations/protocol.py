@@ -11,6 +11,7 @@ from typing import Protocol
 from epad import EpadError
 from epad.answers.confinement import Approvals, PolicyChanges
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
+from epad.answers.memory import MemoryList, MemoryProof
 from epad.answers.orders import Budgets, Result
 from epad.answers.status import Status
 from epad.answers.tools import ToolList, Trace
@@ -157,6 +158,14 @@ class Operations(Protocol):
 
         Raises UnknownSubsystemError.
         """
+        ...
+
+    async def memory(self, session: str | None) -> MemoryList:
+        """Return the names that a session has stored, or all. Raises ConflictError."""
+        ...
+
+    async def memory_verify(self) -> MemoryProof:
+        """Return the faults of the rows that tools have stored. Raises ConflictError."""
         ...
 
     def budgets(self) -> Budgets:

@@ -132,6 +132,23 @@ class Operation(StrEnum):
         "subject",
         "page",
     )
+    MEMORY_READ = _read(
+        "memory_read",
+        "/v1/memory",
+        "memory list",
+        "Show what sessions have stored, what is shared, and what is hidden or lost.",
+        "MemoryList",
+        "session",
+        risk=Risk.CONFIDENTIAL,
+    )
+    MEMORY_VERIFY_READ = _read(
+        "memory_verify_read",
+        "/v1/memory/verify",
+        "memory verify",
+        "Check that each row that tools have stored is as it was appended.",
+        "MemoryProof",
+        risk=Risk.CONFIDENTIAL,
+    )
     API_READ = _read(
         "api_read", "/v1/openapi.json", "", "Describe this API as an OpenAPI document.", "Document"
     )
@@ -226,6 +243,20 @@ class Operation(StrEnum):
         "confine learn",
         "Record a subsystem without walls, and print the smallest policy that it needs.",
         "LearnOrder",
+    )
+    PROMOTE_MEMORY = _order(
+        "promote_memory",
+        "/v1/memory/promote",
+        "memory promote",
+        "Share what a session has stored with later sessions that may read it.",
+        "MemoryOrder",
+    )
+    RETRACT_MEMORY = _order(
+        "retract_memory",
+        "/v1/memory/retract",
+        "memory retract",
+        "Hide a shared text, or all rows of a session.",
+        "MemoryOrder",
     )
     MODEL_CALL = ("model_call", Risk.CHARGED, "", "", "Call a model through the gateway.", "", "", ())
 

@@ -308,3 +308,9 @@ class Reloader:
         self._config = changes.config
         self._take_policies(changes.config)
         self._broken_off.clear()
+
+
+def heed(applied: asyncio.Future[list[str]]) -> None:
+    """Take note of a failure that nobody waits for any more: it is in the log."""
+    if not applied.cancelled():
+        applied.exception()

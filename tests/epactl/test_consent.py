@@ -30,7 +30,12 @@ ORDERS = [node for node in nodes(command_line.make_parser()) if ORDER_OPTIONS & 
 OPERANDS = {"name": ["chat"], "limits": ["tokens_per_hour=20k"]}
 ALSO_NEEDED: dict[tuple[str, ...], list[str]] = {("phase",): ["--force", "NORMAL"]}
 WITH_A_DAEMON = [node for node in ORDERS if node.words not in {("checkpoint", "restore"), ("stop-all",)}]
-DANGEROUS = [["lifeboat", "enter"], ["ledger", "accept-loss"], ["key", "revoke", "chat"]]
+DANGEROUS = [
+    ["lifeboat", "enter"],
+    ["ledger", "accept-loss"],
+    ["key", "revoke", "chat"],
+    ["memory", "retract", "chat"],
+]
 
 
 def command(node: Node) -> list[str]:

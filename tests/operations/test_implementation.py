@@ -31,6 +31,7 @@ from epad.operations.budgets import BudgetOrders
 from epad.operations.host_approvals import Revoked
 from epad.operations.implementation import DaemonOperations
 from epad.operations.learning import LearningError
+from epad.operations.memory_orders import MemoryOrders
 from epad.operations.protocol import (
     ConflictError,
     Peer,
@@ -88,6 +89,7 @@ class Bench:
             cast("AllApprovals", self),
             self,
             cast("ToolLooks", self),
+            MemoryOrders(None),
         )
 
     names = ("memory",)

@@ -19,6 +19,7 @@ from epad.answers.confinement import (
     ToolQuestion,
 )
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
+from epad.answers.memory import MemoryList, MemoryProof
 from epad.answers.orders import Budgets, Limit, Result
 from epad.answers.status import Anomaly, Gpu, Host, ServedUpstream, Status, Subsystem
 from epad.answers.tools import ToolList, Trace
@@ -310,6 +311,12 @@ class FakeOperations:
                 self._check(subject)
             return {"session": None, "sessions": [], "turns": [], "after": 0}
         return self.traces[subject][after]
+
+    async def memory(self, session: str | None) -> MemoryList:
+        return {"entities": [], "hidden_sessions": [session] if session else [], "losses": []}
+
+    async def memory_verify(self) -> MemoryProof:
+        return {"faults": [], "rows": 0, "head": ""}
 
     def approvals(self) -> Approvals:
         return self.host_approvals

@@ -127,6 +127,10 @@ DEEDS = {
     Operation.DENY: Deed(order("deny", "1")),
     Operation.REVOKE_HOST: Deed(order("approvals", "revoke", "a.example")),
     Operation.LEARN: Deed(order("confine", "learn", "target", "--for", "1s")),
+    Operation.MEMORY_READ: Deed(("memory", "list")),
+    Operation.MEMORY_VERIFY_READ: Deed(("memory", "verify")),
+    Operation.PROMOTE_MEMORY: Deed(order("memory", "promote", "fact")),
+    Operation.RETRACT_MEMORY: Deed(order("memory", "retract", "fact", "--yes")),
     Operation.API_READ: Deed(()),
     Operation.LOGS_READ: Deed(("logs", "caller")),
     Operation.QUARANTINE: Deed(order("quarantine", "target"), order("release", "target")),
@@ -164,6 +168,11 @@ APART = {
     Operation.DENY,
     Operation.REVOKE_HOST,
     Operation.LEARN,
+    # Without tools there is no memory: tests/e2e/test_stores.py has it.
+    Operation.MEMORY_READ,
+    Operation.MEMORY_VERIFY_READ,
+    Operation.PROMOTE_MEMORY,
+    Operation.RETRACT_MEMORY,
 }
 
 

@@ -1,0 +1,51 @@
+"""Show what sessions have stored, share a text with later sessions, and hide rows: a person's orders."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import msgspec
+
+from epad import EpadError
+from epad.answers.memory import MemoryList, MemoryProof
+from epad.operations.protocol import ConflictError
+from epad.tools.own import OwnToolError
+from epad.vault.child import VaultChild
+
+
+class MemoryOrders:
+    """Asks the child that keeps the store; None in a daemon without tools. Each method raises ConflictError."""
+
+    def __init__(self, child: VaultChild | None) -> None:
+        self._child = child
+
+    async def show(self, session: str) -> MemoryList:
+        """Return the newest names of a session, or of all."""
+        return msgspec.convert(await self._ask("list", {"session": session}), MemoryList)
+
+    async def verify(self) -> MemoryProof:
+        """Return the faults of the chain of rows."""
+        return msgspec.convert(await self._ask("verify", {"heads": []}), MemoryProof)
+
+    async def promote(self, name: str, session: str, reason: str) -> str:
+        """Copy a session's texts under a name to `shared`; return a sentence."""
+        answer = await self._ask("promote", {"name": name, "session": session, "reason": reason})
+        return str(answer["sentence"])
+
+    async def retract(self, name: str, session: str, reason: str) -> str:
+        """Hide a shared name, a session's name, or all rows of a session; return a sentence."""
+        if not name and not session:
+            raise ConflictError("nothing is named", "name what is shared, or --session SESSION")
+        answer = await self._ask("retract", {"name": name, "session": session, "reason": reason})
+        return str(answer["sentence"])
+
+    async def _ask(self, request: str, arguments: Mapping[str, object]) -> dict[str, Any]:
+        if self._child is None:
+            raise ConflictError("there are no tools, and so no memory", "`[tools] enabled = true` gives them")
+        try:
+            return await self._child.ask(request, arguments)
+        except OwnToolError as error:
+            raise ConflictError(str(error), error.hint) from error
+        except msgspec.ValidationError as error:
+            raise EpadError(f"the store answers what it never does: {error}") from error
