@@ -56,17 +56,13 @@ async def git_commit(args: CommitArgs) -> CommitResult:
             repo.run("add", "--all", "--", *paths, changes=True)
         name, old = repo.head()
         only = ["--only", "--", *paths] if paths else []
-        repo.run(
-            "commit",
-            "--no-verify",
-            "--no-gpg-sign",
-            "--quiet",
-            "-F",
-            "-",
-            *only,
-            text=args.message,
-            changes=True,
-        )
+        plainly = ("commit", "--no-verify", "--no-gpg-sign", "--quiet", "-F", "-")
+        try:
+            repo.run(*plainly, *only, text=args.message, changes=True)
+        except ToolError:
+            if repo.lines("diff", "--cached", "--name-only", "-z"):
+                raise
+            raise ToolError("there is nothing to commit", "git_status shows what has changed") from None
         new = repo.commit("HEAD")
         files = _changed_by(repo, new)
         CONTEXT.get().note_effect(repo.place(name), old or None, new)

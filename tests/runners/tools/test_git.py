@@ -104,6 +104,13 @@ def test_the_trap_springs_for_whoever_runs_git_plainly(world: World) -> None:
     assert sprung.exists()
 
 
+def test_a_commit_of_nothing_says_so(world: World) -> None:
+    """Of paths that have not changed, and of no paths; git itself says nothing then."""
+    for paths in (["old.txt"], []):
+        said = world.worker.refusal("git_commit", message="m", paths=paths)
+        assert said.startswith("there is nothing to commit")
+
+
 def test_a_file_behind_a_filter_is_not_committed_raw(world: World) -> None:
     """With the filters off the wrong bytes would be stored: refused, and files beside it are committed."""
     plant(world, CONFIGS["clean filter"])
