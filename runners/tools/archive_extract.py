@@ -16,7 +16,7 @@ import msgspec
 from runners.tools import beneath, file_changes, output
 from runners.tools.archive_members import Archive, Blocks, Member, place_of, shown, survey
 from runners.tools.signature import CONTEXT, ToolError
-from runners.tools.undo import Images
+from runners.tools.undo import DIRECTORY, Images
 
 _KINDS: Final = frozenset({"file", "directory"})
 
@@ -86,7 +86,7 @@ def make_directories(path: str) -> str | None:
         with beneath.parent_of(part) as (folder, name), beneath.translated(part):
             if beneath.status(folder, name) is None:
                 real = beneath.joined((beneath.real_path(folder), name))
-                images.keep(folder, name, real)
+                images.keep(folder, name, real, DIRECTORY)
                 os.mkdir(name, 0o755, dir_fd=folder)
                 CONTEXT.get().note_effect(real, None, None)
         os.close(beneath.open_directory(part))

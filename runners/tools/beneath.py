@@ -136,6 +136,7 @@ def replace_in(
     temporary = f".epad-{os.getpid()}-{secrets.token_hex(4)}.tmp"
     flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     with translated(path):
+        CONTEXT.get().note_temporary(joined((real_path(folder), temporary)))
         descriptor = os.open(temporary, flags, 0o600, dir_fd=folder)
         try:
             write(descriptor)

@@ -14,11 +14,13 @@ from typing import Any, Final, NoReturn, cast
 
 import msgspec
 
-from runners.tools import sandbox, undo
+from runners.tools import sandbox, undo, undoing
 from runners.tools.catalogue import Tool
 from runners.tools.frames import Request
 from runners.tools.signature import CONTEXT, Address, CallContext, ToolError
 
+CANNOT_BE_UNDONE: Final = "cannot_be_undone"
+"""The field of a result that says so; no tool has one of that name."""
 PART: Final = struct.Struct(">cI")
 
 
@@ -74,12 +76,17 @@ def _answer(request: Request, tool: Tool, around: Surroundings) -> tuple[bytes, 
             way_out=around.way_out,
             output_bytes=request.output_bytes,
             note_effect=note,
+            note_temporary=undo.note_temporary,
         )
     )
     if request.undo:
-        answer: dict[str, Any] = undo.restore(request.undo)
+        answer: dict[str, Any] = undoing.undo_call(request.undo, request.only)
     else:
         answer = drive(cast("Coroutine[Any, Any, dict[str, Any]]", tool.call(request.arguments)))
+        if lost := CONTEXT.get().kept.lost:
+            answer[CANNOT_BE_UNDONE] = (
+                f"the store of before-images is full; {len(lost)} path(s) were not kept"
+            )
     encoded = msgspec.json.encode(answer)
     if len(encoded) > max(request.output_bytes, 4096):
         raise ToolError(

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 from msgspec import UNSET, Meta, UnsetType
 
-from runners.tools import beneath, protected, walk
+from runners.tools import beneath, protected, undo, walk
 from runners.tools.signature import CONTEXT, Args, PathArg, Result, ToolError, meta
 from runners.tools.undo import Images
 
@@ -194,8 +194,8 @@ async def file_move(args: PairArgs) -> MoveResult:
         if taken and not args.replace:
             raise beneath.already_there(args.destination)
         if taken:
-            images.keep(there, new, target)
-        images.moved(source, target)
+            images.keep(there, new, target, undo.NOTHING)
+        images.moved(source, target, moving, gone)
         with beneath.translated(args.destination):
             beneath.rename(here, old, there, new, may_exist=args.replace)
         for folder in {here, there}:
@@ -266,12 +266,12 @@ def _delete(
                     _delete(below, each, f"{path}/{each}", images, deleted, recursive=True)
             finally:
                 os.close(below)
-        images.keep(folder, name, path)
+        images.keep(folder, name, path, undo.NOTHING)
         os.rmdir(name, dir_fd=folder)
         before = None
     else:
         before = _hash_in(folder, name) if stat.S_ISREG(found.st_mode) else None
-        images.keep(folder, name, path)
+        images.keep(folder, name, path, undo.NOTHING)
         os.unlink(name, dir_fd=folder)
     deleted.append(path)
     CONTEXT.get().note_effect(path, before, None)
@@ -312,13 +312,12 @@ def put(
         else:
             data(target)
         hashes.append(beneath.hash_of(target))
+        images.keep(folder, name, real, undo.file_state(hashes[0]))
 
     with beneath.parent_of(path) as (folder, name):
         real = beneath.joined((beneath.real_path(folder), name))
         if not may_exist and beneath.status(folder, name) is not None:
             raise beneath.already_there(path)
-        with beneath.translated(path):
-            images.keep(folder, name, real)
         beneath.replace_in(folder, name, write, path=path, may_exist=may_exist, mode=mode)
         os.fsync(folder)
     CONTEXT.get().note_effect(real, before, hashes[0])

@@ -24,6 +24,8 @@ class Request(msgspec.Struct, frozen=True):
     """The name under which before-images of the call are kept."""
     undo: str = ""
     """The name of an earlier call whose before-images are put back, instead of `tool`."""
+    only: str = ""
+    """Of an undo: `look` tells what it would do, `tidy` removes temporary files alone."""
     cancel: int | None = None
     health: bool = False
 

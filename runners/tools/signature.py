@@ -56,6 +56,18 @@ def no_key(reference: str) -> bytes:
     )
 
 
+@dataclass(slots=True)
+class Kept:
+    """Counts what a call keeps of former contents: the bytes of its session, -1 until they are counted.
+
+    `lost` are the paths of which nothing is kept, the store being full.
+    """
+
+    used: int = -1
+    number: int = 0
+    lost: list[str] = field(default_factory=list)
+
+
 @dataclass(frozen=True, slots=True)
 class CallContext:
     """Holds the surroundings of one call. Each effect is told at once, so that a killed call has told its effects."""
@@ -71,6 +83,9 @@ class CallContext:
     output_bytes: int = 64 << 10
     deadline: float = field(default_factory=lambda: time.monotonic() + 60)
     note_effect: Callable[[str, str | None, str | None], None] = lambda *_: None
+    note_temporary: Callable[[str], None] = lambda _: None
+    """Takes the path of a temporary file before it is made."""
+    kept: Kept = field(default_factory=Kept)
     key_of: Callable[[str], bytes] = no_key
     """Returns the key that a reference names. Raises ToolError."""
 

@@ -1,9 +1,18 @@
-"""Keep before-images of files that a call changes, and put them back.
+"""Keep before-images of files that a call changes, so that the change can be undone (`undoing.py`).
 
 Beside the workspace, one directory per call: the files as they were, by number, and a journal with one line per change,
-written before the change. Changes are undone in reverse order; a name that somebody has taken since is told and left
-alone. A file that was changed since is put back all the same: nothing here knows how the call left it. Without a
-directory (`--undo`), or above its quota, nothing is kept and the result has no `undo`.
+written before the change with how the file is and how the call leaves it. So a call that is killed at any moment has
+either told a change, or not made it.
+
+| in the directory of a call | is |
+|---|---|
+| `journal` | a line for each change |
+| `temporaries` | the path of each temporary file, before it is made |
+| a number | a file as it was |
+
+The name of a call is `SESSION.TURN` under the daemon. A session has at most QUOTA_BYTES. Above that a call is done all
+the same, and its result says that it cannot be undone: an agent that could no longer write would be stopped by its own
+history. The daemon removes what is older than 24 hours (`epad/tools/undo_store.py`).
 """
 
 from __future__ import annotations
@@ -12,40 +21,37 @@ import os
 import re
 import stat
 from contextlib import suppress
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from runners.tools import beneath
-from runners.tools.catalogue import Tool
-from runners.tools.signature import CONTEXT, Args, Result, ToolError, meta
+from runners.tools.signature import CONTEXT
 
 QUOTA_BYTES: Final = 256 << 20
-_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}")
-_JOURNAL: Final = "journal"
+JOURNAL: Final = "journal"
+TEMPORARIES: Final = "temporaries"
+NOTHING: Final = "none"
+"""The state of a name at which there is nothing; the other states are of `state_at`."""
+DIRECTORY: Final = "directory"
+is_call: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,99}").fullmatch
+_FOLDER: Final = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
+_APPEND: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Describes one path before a change: a `file` that was kept, a `link`, a `directory`, `none`, or one `moved`."""
+    """Describes one change of a path: a `file`, `link`, `directory` or `none` becomes `after`.
+
+    Of one `moved` to `target`, `inode` and `after` tell which it is. One that is `lost` was not kept.
+    """
 
     path: str
     was: str
     kept: int = 0
     target: str = ""
     mode: int = 0o644
-
-
-class UndoArgs(Args, frozen=True):
-    """Names the call."""
-
-    turn: str
-
-
-class UndoResult(Result, frozen=True):
-    """Tells the paths that were put back, and those whose names somebody has taken since."""
-
-    restored: list[str]
-    changed_since: list[str]
+    after: str = NOTHING
+    inode: int = 0
 
 
 class Images:
@@ -53,156 +59,120 @@ class Images:
 
     def __init__(self) -> None:
         context = CONTEXT.get()
-        self._store = context.undo if _NAME.fullmatch(context.call) else -1
+        self._store = context.undo if is_call(context.call) else -1
         self._call = context.call
-        self._folder = -1
-        self._number = 0
+        self._kept = context.kept
         self.made: str | None = None
 
-    def keep(self, folder: int, name: str, path: str) -> None:
-        """Keep what is at a name now, before it is changed."""
-        if not self._open():
+    def keep(self, folder: int, name: str, path: str, after: str) -> None:
+        """Keep what is at a name, right before it is changed; `after` is the state that the call leaves there."""
+        if self._store < 0:
             return
         status = beneath.status(folder, name)
         if status is None:
-            self._note(Change(path, "none"))
+            self._note(Change(path, NOTHING, after=after))
         elif stat.S_ISLNK(status.st_mode):
-            self._note(Change(path, "link", target=os.readlink(name, dir_fd=folder)))
+            self._note(Change(path, "link", target=os.readlink(name, dir_fd=folder), after=after))
         elif stat.S_ISDIR(status.st_mode):
-            self._note(Change(path, "directory", mode=stat.S_IMODE(status.st_mode)))
+            self._note(Change(path, DIRECTORY, mode=stat.S_IMODE(status.st_mode), after=after))
         elif stat.S_ISREG(status.st_mode) and self._has_room(status.st_size):
-            self._copy(folder, name)
-            self._note(Change(path, "file", self._number, mode=stat.S_IMODE(status.st_mode)))
+            number = self._copy(folder, name)
+            mode = stat.S_IMODE(status.st_mode)
+            self._note(Change(path, "file", number, mode=mode, after=after))
+        else:
+            self._kept.lost.append(path)
+            self._note(Change(path, "lost", after=after))
 
-    def moved(self, path: str, target: str) -> None:
-        """Note that a path is about to move to a name that is free."""
-        if self._open():
-            self._note(Change(path, "moved", target=target))
-
-    def _open(self) -> bool:
-        if self._folder < 0 <= self._store:
-            with suppress(FileExistsError):
-                os.mkdir(self._call, 0o700, dir_fd=self._store)
-            flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
-            self._folder = os.open(self._call, flags, dir_fd=self._store)
-            self._number = len(os.listdir(self._folder))
-        return self._folder >= 0
+    def moved(self, path: str, target: str, status: os.stat_result, sha256: str | None) -> None:
+        """Note that a path is about to move to a name that is free; `sha256` is of a file."""
+        if self._store >= 0:
+            after = file_state(sha256) if sha256 else beneath.kind_of(status.st_mode)
+            self._note(Change(path, "moved", target=target, inode=status.st_ino, after=after))
 
     def _has_room(self, size: int) -> bool:
-        used = 0
-        for call in os.listdir(self._store):
-            descriptor = os.open(
-                call, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=self._store
-            )
-            try:
-                used += sum(entry.stat(follow_symlinks=False).st_size for entry in os.scandir(descriptor))
-            finally:
-                os.close(descriptor)
-        return used + size <= QUOTA_BYTES
+        kept = self._kept
+        if kept.used < 0:
+            kept.used = _used(self._store, self._call)
+        if kept.used + size > QUOTA_BYTES:
+            return False
+        kept.used += size
+        return True
 
-    def _copy(self, folder: int, name: str) -> None:
-        self._number += 1
-        source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
+    def _copy(self, folder: int, name: str) -> int:
+        self._kept.number += 1
+        own = open_call(self._store, self._call)
+        source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+        target = os.open(str(self._kept.number), _APPEND & ~os.O_APPEND | os.O_TRUNC, 0o600, dir_fd=own)
         try:
-            beneath.replace_in(
-                self._folder,
-                str(self._number),
-                lambda target: beneath.copy_bytes(source, target),
-                path=name,
-                may_exist=False,
-            )
+            beneath.copy_bytes(source, target)
+            os.fsync(target)
         finally:
-            os.close(source)
+            for descriptor in (source, target, own):
+                os.close(descriptor)
+        return self._kept.number
 
     def _note(self, change: Change) -> None:
-        flags = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
-        journal = os.open(_JOURNAL, flags, 0o600, dir_fd=self._folder)
-        try:
-            beneath.write_all(journal, msgspec.json.encode(change) + b"\n")
-            os.fsync(journal)
-        finally:
-            os.close(journal)
+        append(self._store, self._call, JOURNAL, msgspec.json.encode(change))
         self.made = self._call
 
 
-def restore(call: str) -> dict[str, Any]:
-    """Put the before-images of a call back. Raises ToolError where there are none."""
-    store = CONTEXT.get().undo
-    if store < 0 or not _NAME.fullmatch(call):
-        raise ToolError(f"no before-images of {call!r} are kept", "start the worker with --undo DIRECTORY")
+def note_temporary(path: str) -> None:
+    """Note the path of a temporary file before it is made, so that one that a kill leaves is found."""
+    context = CONTEXT.get()
+    if context.undo >= 0 and is_call(context.call):
+        append(context.undo, context.call, TEMPORARIES, msgspec.json.encode(path))
+
+
+def open_call(store: int, call: str) -> int:
+    """Open the directory of a call, made if it is not there. Raises OSError."""
+    with suppress(FileExistsError):
+        os.mkdir(call, 0o700, dir_fd=store)
+    return os.open(call, _FOLDER, dir_fd=store)
+
+
+def append(store: int, call: str, name: str, line: bytes) -> None:
+    """Append a line to a file of a call, durably. Raises OSError."""
+    folder = open_call(store, call)
+    descriptor = os.open(name, _APPEND, 0o600, dir_fd=folder)
     try:
-        folder = os.open(call, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=store)
-    except OSError:
-        raise ToolError(
-            f"no before-images of {call!r} are kept", "they are kept for 24 hours, up to a quota"
-        ) from None
-    result: dict[str, list[str]] = {"restored": [], "changed_since": []}
-    for change in reversed(_journal(folder)):
+        beneath.write_all(descriptor, line + b"\n")
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+        os.close(folder)
+
+
+def state_at(folder: int, name: str) -> str:
+    """Return the state of a name: nothing, `file:SHA-256`, `link:TARGET`, or the kind of anything else."""
+    status = beneath.status(folder, name)
+    if status is None:
+        return NOTHING
+    if stat.S_ISLNK(status.st_mode):
+        return f"link:{os.readlink(name, dir_fd=folder)}"
+    if not stat.S_ISREG(status.st_mode):
+        return beneath.kind_of(status.st_mode)
+    descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
+    try:
+        return file_state(beneath.hash_of(descriptor))
+    finally:
+        os.close(descriptor)
+
+
+def file_state(sha256: str) -> str:
+    """Return the state of a name at which there is a file with this hash."""
+    return f"file:{sha256}"
+
+
+def _used(store: int, call: str) -> int:
+    """Return the bytes that the session of a call has kept: its calls' names begin alike."""
+    session, dot, _ = call.partition(".")
+    used = 0
+    for name in os.listdir(store):
+        if not name.startswith(session + dot):
+            continue
+        folder = os.open(name, _FOLDER, dir_fd=store)
         try:
-            _put_back(folder, change)
-        except (ToolError, OSError):
-            result["changed_since"].append(change.path)
-        else:
-            result["restored"].append(change.path)
-    return dict(result)
-
-
-def _journal(folder: int) -> list[Change]:
-    descriptor = os.open(_JOURNAL, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-    with os.fdopen(descriptor, "rb") as file:
-        return [msgspec.json.decode(line, type=Change) for line in file if line.endswith(b"\n")]
-
-
-def _put_back(folder: int, change: Change) -> None:
-    match change.was:
-        case "moved":
-            with (
-                beneath.parent_of(change.target) as (source, old),
-                beneath.parent_of(change.path) as (target, new),
-            ):
-                beneath.rename(source, old, target, new, may_exist=False)
-        case "none":
-            with beneath.parent_of(change.path) as (place, name):
-                _remove(place, name)
-        case "directory":
-            with beneath.parent_of(change.path) as (place, name):
-                os.mkdir(name, change.mode, dir_fd=place)
-        case "link":
-            with beneath.parent_of(change.path) as (place, name):
-                os.symlink(change.target, name, dir_fd=place)
-        case _:
-            kept = os.open(str(change.kept), os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=folder)
-            try:
-                beneath.replace(
-                    change.path, lambda target: beneath.copy_bytes(kept, target), mode=change.mode & 0o777
-                )
-            finally:
-                os.close(kept)
-
-
-def _remove(place: int, name: str) -> None:
-    status = os.stat(name, dir_fd=place, follow_symlinks=False)
-    if stat.S_ISDIR(status.st_mode):
-        os.rmdir(name, dir_fd=place)
-    else:
-        os.unlink(name, dir_fd=place)
-
-
-UNDO: Final = meta(
-    "undo",
-    UndoArgs,
-    UndoResult,
-    risk="W1",
-    timeout=60,
-    description="Put back the files that a call has changed.",
-    examples=({"turn": "t1"},),
-)
-
-
-@UNDO.tool
-async def undo(args: UndoArgs) -> UndoResult:
-    """Put the files back."""
-    return UndoResult(**restore(args.turn))
-
-
-TOOL: Final = Tool("undo", UNDO, undo)
+            used += sum(entry.stat(follow_symlinks=False).st_size for entry in os.scandir(folder))
+        finally:
+            os.close(folder)
+    return used

@@ -7,7 +7,7 @@ The input and the output are frames (`frames.py`); many calls run at once, answe
     {"id": 7, "error": "...", "hint": "...", "ended": "error" | "timeout" | "cancelled" | "killed", ...}
     {"cancel": 7}             kills the call, which is answered as cancelled
     {"id": 8, "health": true} tells the tools and the walls that this kernel lacks
-    {"id": 9, "undo": "TURN"} puts before-images of that call back
+    {"id": 9, "undo": "TURN"} puts before-images of that call back; `"only": "look"` and `"tidy"` do less (undoing.py)
 
 A call's state is its process: running until its pipe ends, then reaped, then answered, once. Timeout and cancel are
 SIGKILL to the process group of that call, so a FIFO, a regular expression or a network mount holds nothing else. The
@@ -30,7 +30,7 @@ from typing import Any, Final
 
 import msgspec
 
-from runners.tools import call, catalogue, programs, sandbox, undo
+from runners.tools import call, catalogue, programs, sandbox, undoing
 from runners.tools.catalogue import Tool
 from runners.tools.frames import FrameError, Reader, Request, frame, parse
 from runners.tools.signature import Address
@@ -181,7 +181,7 @@ class Worker:
             self._refuse(request, f"{request.tool} was cancelled before it began", "", ended="cancelled")
 
     def _start(self, request: Request) -> None:
-        tool = undo.TOOL if request.undo else self._tools[request.tool]
+        tool = undoing.TOOL if request.undo else self._tools[request.tool]
         allowed = min(request.timeout, tool.meta.timeout) if request.timeout > 0 else tool.meta.timeout
         risk, way_out = tool.meta.risk, self._settings.way_out
         ports = (way_out[1],) if way_out is not None and risk in sandbox.USES_NETWORK else ()
