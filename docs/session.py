@@ -86,6 +86,7 @@ CHAPTERS = (
             Typed("epactl explain NORMAL"),
             Typed("epactl tools"),
             Typed("epactl trace chat"),
+            Typed(f'epactl undo {"0" * 32} --reason "it was wrong" --dry-run', 1),
         ),
     ),
     Chapter(

@@ -115,3 +115,26 @@ class ToolCategory(TypedDict):
     calls: int
     lost: int
     held: Sequence[HeldTool]
+
+
+class UndonePaths(TypedDict):
+    """Tells for one turn what an undo would find at the paths that it has changed.
+
+    `restored` are as the call has left them and would be put back; those changed since, or not kept, would be left
+    alone. `why` says why it cannot be told.
+    """
+
+    turn: str
+    tool: str
+    restored: Sequence[str]
+    as_before: Sequence[str]
+    changed_since: Sequence[str]
+    not_kept: Sequence[str]
+    why: str
+
+
+class UndonePlan(TypedDict):
+    """Holds what an undo of a turn or a session would find, newest turn first."""
+
+    name: str
+    turns: Sequence[UndonePaths]

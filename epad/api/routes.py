@@ -102,6 +102,10 @@ async def _trace(call: Call) -> Answer:
     return await call.operations.trace(query.get("subject") or None, _whole(query, "page", 0, 0, _MAX_ID))
 
 
+async def _undo_plan(call: Call) -> Answer:
+    return await call.operations.undo_plan(call.name)
+
+
 async def _after(lines: list[str], live: AsyncGenerator[list[str], None]) -> Batches:
     yield _as_objects(lines)
     async with aclosing(live):
@@ -121,6 +125,7 @@ HANDLERS: Mapping[Operation, Handler] = {
     Operation.EVENTS_READ: _events,
     Operation.LOGS_READ: _logs,
     Operation.TRACE_READ: _trace,
+    Operation.UNDO_PLAN_READ: _undo_plan,
     Operation.API_READ: _openapi,
 }
 """Those of operations that need more than the daemon's method of their name."""

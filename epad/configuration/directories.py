@@ -108,6 +108,11 @@ class Directories:
         return self.notify_directory(subsystem) / "sock"
 
     @property
+    def undo(self) -> Path:
+        """Return the directory of the before-images of files that tools have changed."""
+        return self.state / "undo"
+
+    @property
     def cells(self) -> Path:
         """Return the directory of the records of living cells."""
         return self.state / "cells"

@@ -11,11 +11,14 @@ from epad.answers.tools import ToolCategory
 from epad.confinement.zygote import Zygote
 from epad.ledger.errors import LedgerError
 from epad.operations.tool_looks import ToolsInForce
+from epad.runtime.side_tasks import Tasks
+from epad.tools.aftermath import sweep_for_ever, tell_of_unknown
 from epad.tools.call import ToolCalls
 from epad.tools.catalogue import CatalogueError, load
 from epad.tools.consent import Consents
 from epad.tools.listing import listed, names_of
 from epad.tools.metrics import ToolSeries
+from epad.tools.undoing import Undoing
 from epad.tools.workers import Workers
 from epad.vault.child import VaultChild
 from statemachine.containment import Hold
@@ -32,6 +35,8 @@ class Tooling:
     consents: Consents
     vault: VaultChild
     series: ToolSeries
+    undoing: Undoing
+    side: Tasks
 
     @property
     def pids(self) -> frozenset[int]:
@@ -60,20 +65,15 @@ class Tooling:
         except (CatalogueError, LedgerError) as error:
             log.error("tools.not_loaded", error=str(error))
             return
-        for opened in unknown:
-            log.warning(
-                "tool.end_unknown",
-                turn=opened.turn,
-                subsystem=opened.subsystem,
-                tool=opened.tool,
-                risk=opened.risk,
-            )
+        self.side.start(tell_of_unknown(self.undoing, unknown, log), "tools-unknown")
+        self.side.start(sweep_for_ever(self.undoing.store, log), "tools-sweep")
         log.info(
             "tools.loaded", tools=len(self.calls.catalogue.definitions), sha256=self.calls.catalogue.sha256
         )
 
     async def close(self) -> None:
         """End each call under way, the workers, the stores' child, and the zygote."""
+        await self.side.cancel()
         await self.calls.close()
         await self.vault.close()
         await self.zygote.close()

@@ -9,6 +9,7 @@ import structlog
 
 from epad.confinement.planning import MachinePlanner
 from epad.confinement.policies import Policies
+from epad.confinement.user import find_user
 from epad.confinement.way_out import WayOut
 from epad.confinement.zygote import Zygote
 from epad.daemon.joints import Joints
@@ -20,6 +21,8 @@ from epad.gate.tool_profile import Profile
 from epad.gateway.access import Access
 from epad.metrics.registry import Metrics
 from epad.operations.tool_looks import ToolLooks, ToolsInForce
+from epad.operations.undo_orders import UndoOrders
+from epad.runtime.side_tasks import Tasks
 from epad.storage.event_log import EventLog
 from epad.supervisor.identity import ProcessTable
 from epad.tools.call import CallContext, ToolCalls
@@ -29,6 +32,8 @@ from epad.tools.output_budget import OutputBudget
 from epad.tools.rates import CallRates
 from epad.tools.repeats import Repeats
 from epad.tools.sessions import Sessions
+from epad.tools.undo_store import Owner, UndoStore
+from epad.tools.undoing import Undoing
 from epad.tools.worker_cell import CellStarter
 from epad.tools.worker_doors import WorkerDoors
 from epad.tools.workers import Workers
@@ -46,9 +51,11 @@ def make_tools(
     zygote = Zygote()
     planner = MachinePlanner(zygote, lambda name: joints.config.subsystems[name].user, tuple)
     log = structlog.get_logger("epad.tools")
-    policies = Policies(given.directories, os.environ)
-    starter = CellStarter(lambda: joints.config, policies, planner, zygote, WorkerDoors(way_out, log))
+    store = UndoStore(given.directories.undo, lambda name: _owner(joints.config.subsystems[name].user))
+    policies, doors = Policies(given.directories, os.environ), WorkerDoors(way_out, log)
+    starter = CellStarter(lambda: joints.config, policies, planner, zygote, doors, store.directory)
     workers = Workers(starter, log)
+    undoing = Undoing.make(store, workers, given.stores.ledger, given.clock.monotonic, log)
     processes = ProcessTable(given.boot_id)
 
     def process(subsystem: str) -> str:
@@ -108,6 +115,7 @@ def make_tools(
         profile=profile,
         clock=given.clock,
         log=log,
+        undoing=undoing,
         observe=observe,
         output=OutputBudget(output_limit, given.clock),
         own={
@@ -123,12 +131,18 @@ def make_tools(
         names = [name for name, spec in joints.config.subsystems.items() if spec.gateway]
         return {name: (tier(name), profile(name)) for name in names}
 
-    return Tooling(
-        calls, workers, zygote, ToolsInForce(lambda: calls.catalogue, callers), consents, vault, series
-    )
+    in_force = ToolsInForce(lambda: calls.catalogue, callers)
+    return Tooling(calls, workers, zygote, in_force, consents, vault, series, undoing, Tasks(log))
 
 
 def make_tool_looks(given: Given, joints: Joints, tools: Tooling | None) -> ToolLooks:
     """Make the answers to questions about tools; without tools, those about the past remain."""
     in_force = None if tools is None else tools.in_force
-    return ToolLooks(given.stores.ledger, in_force, lambda: joints.config.subsystems)
+    ledger = given.stores.ledger
+    undo = UndoOrders(ledger, None if tools is None else tools.undoing)
+    return ToolLooks(ledger, in_force, lambda: joints.config.subsystems, undo)
+
+
+def _owner(user: str) -> Owner | None:
+    found = find_user(user)
+    return None if found is None else (found.uid, found.gid)

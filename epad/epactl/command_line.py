@@ -28,6 +28,7 @@ from epad.epactl.commands import lifeboat as ctl_lifeboat
 from epad.epactl.commands import memory as ctl_memory
 from epad.epactl.commands import simulate as ctl_simulate
 from epad.epactl.commands import tools as ctl_tools
+from epad.epactl.commands import undo as ctl_undo
 from epad.epactl.commands import usage as ctl_usage
 from epad.epactl.parser import Commands, Formatter, Parser, add_name, add_order_options
 from epad.operations.registry import Operation
@@ -77,6 +78,7 @@ RUN = {
     Operation.REVOKE_HOST: approvals.revoke,
     Operation.SET_BUDGET: ctl_budget.change,
     Operation.RELAUNCH: ctl_lifeboat.relaunch,
+    Operation.UNDO: ctl_undo.undo,
 }
 """The orders that are more than a request."""
 

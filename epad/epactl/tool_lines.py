@@ -7,10 +7,11 @@ from epad.formatting.text import clean
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Iterator, Mapping, Sequence
 
     from epad.answers.tools import ToolLine, ToolList, TracedEffect, TracedSession, TracedTurn
 
+MOST_DEPTH = 8  # a model's turn, a tool's, the undo of it: what asks for itself is no tree
 SHORT_DIGITS = 12  # of a hash: enough to compare by eye
 _OUTCOME_STYLE = {"done": "green", "open": "dim", "unknown": "red"}
 
@@ -91,9 +92,16 @@ def trace_lines(turns: Sequence[TracedTurn], style: Style = PLAIN) -> Iterator[s
     for one in turns:
         if one["parent"] in here:
             continue
-        yield from _turn_lines(one, "", style)
+        yield from _with_those_below(one, below, "", style)
+
+
+def _with_those_below(
+    one: TracedTurn, below: Mapping[str, Sequence[TracedTurn]], indent: str, style: Style
+) -> Iterator[str]:
+    yield from _turn_lines(one, indent, style)
+    if len(indent) < 2 * MOST_DEPTH:
         for child in below.get(one["turn"], ()):
-            yield from _turn_lines(child, "  ", style)
+            yield from _with_those_below(child, below, f"{indent}  ", style)
 
 
 def _turn_lines(one: TracedTurn, indent: str, style: Style) -> Iterator[str]:

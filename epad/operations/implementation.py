@@ -14,7 +14,7 @@ from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
 from epad.answers.memory import MemoryList, MemoryProof
 from epad.answers.orders import Budgets, Result
 from epad.answers.status import Status
-from epad.answers.tools import ToolList, Trace
+from epad.answers.tools import ToolList, Trace, UndonePlan
 from epad.configuration.load import ConfigError
 from epad.confinement.changes import WideningRefusedError
 from epad.control_loop.decider import Decider
@@ -125,6 +125,14 @@ class DaemonOperations:
 
     async def trace(self, subject: str | None, after: int) -> Trace:
         return await self.tool_looks.trace(subject, after)
+
+    async def undo_plan(self, name: str) -> UndonePlan:
+        return await self.tool_looks.undo.plan(name)
+
+    async def undo(self, name: str, reason: str, by: str) -> Result:
+        self._note(Operation.UNDO, HOST, f"{name}: {reason}", by)
+        results, is_left = await self.tool_looks.undo.undo(name, reason, by)
+        return self._result(results, failed=is_left)
 
     async def recovery(self) -> Recovery:
         return await self.plan_recovery()

@@ -14,7 +14,7 @@ from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
 from epad.answers.memory import MemoryList, MemoryProof
 from epad.answers.orders import Budgets, Result
 from epad.answers.status import Status
-from epad.answers.tools import ToolList, Trace
+from epad.answers.tools import ToolList, Trace, UndonePlan
 from epad.gate.permissions import Tier
 from epad.operations.bodies import OrderBody
 from epad.operations.registry import Operation
@@ -73,6 +73,15 @@ class UnknownApprovalError(UnknownNameError):
 
     kind = "approval"
     declared_by = "; `epactl approvals` lists those that hold"
+
+
+class UnknownTurnError(UnknownNameError):
+    """There is no turn or session of that name."""
+
+    kind = "turn"
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, ["those that `epactl trace` shows"])
 
 
 class UnknownIdError(UnknownNameError):
@@ -166,6 +175,10 @@ class Operations(Protocol):
 
     async def memory_verify(self) -> MemoryProof:
         """Return the faults of the rows that tools have stored. Raises ConflictError."""
+        ...
+
+    async def undo_plan(self, name: str) -> UndonePlan:
+        """Return what an undo of a turn or session would find. Raises UnknownTurnError, ConflictError."""
         ...
 
     def budgets(self) -> Budgets:

@@ -22,6 +22,7 @@ _NAMED = {
     "datastores": "datastore",
     "budgets": "subsystem, group:NAME, or all",
     "approvals": "question's number",
+    "undo": "turn or session",
     "approved-hosts": "host, or its question's number",
 }
 
@@ -149,6 +150,14 @@ class Operation(StrEnum):
         "MemoryProof",
         risk=Risk.CONFIDENTIAL,
     )
+    UNDO_PLAN_READ = _read(
+        "undo_plan_read",
+        "/v1/undo/{name}",
+        "",
+        "Tell what an undo would put back, and what it would leave.",
+        "UndonePlan",
+        risk=Risk.CONFIDENTIAL,
+    )
     API_READ = _read(
         "api_read", "/v1/openapi.json", "", "Describe this API as an OpenAPI document.", "Document"
     )
@@ -236,6 +245,12 @@ class Operation(StrEnum):
         "approvals revoke",
         "Take an approval of a host or a tool back; what is open to that host is cut.",
         "RevocationOrder",
+    )
+    UNDO = _order(
+        "undo",
+        "/v1/undo/{name}",
+        "undo",
+        "Put back the files that a tool's turn, or a session, has changed.",
     )
     LEARN = _order(
         "learn",

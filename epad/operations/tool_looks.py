@@ -21,6 +21,7 @@ from epad.ledger.session_trace import KnownSession, TracePage
 from epad.ledger.store import Ledger
 from epad.operations import turn_words
 from epad.operations.protocol import ConflictError, UnknownIdError, UnknownSubsystemError
+from epad.operations.undo_orders import UndoOrders
 from epad.tools.catalogue import Catalogue
 from epad.tools.protocol import Definition
 from statemachine.phase import Phase
@@ -42,11 +43,12 @@ class ToolsInForce:
 
 @dataclass(frozen=True, slots=True)
 class ToolLooks:
-    """Answers the questions about tools. `tools` is None in a daemon without."""
+    """Answers the questions about tools. `tools` is None in a daemon without. `undo` takes their changes back."""
 
     ledger: Ledger
     tools: ToolsInForce | None
     subsystems: Callable[[], Mapping[str, object]]
+    undo: UndoOrders
 
     def show(self) -> ToolList:
         """Return the tools, and how each subsystem stands to each of them, in NORMAL and without a hold."""

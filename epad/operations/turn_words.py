@@ -125,6 +125,8 @@ def row_in_words(row: str, risk: str = "") -> str:
     first, _, rest = row.partition("/")
     if first == "hold":
         return f"refused: the subsystem, the tool or its category was held ({rest})"
+    if first == "order":
+        return "a person's order"
     if first == OUTSIDE:
         return "refused: the tool is not among those that the configuration gives"
     try:
@@ -167,6 +169,8 @@ def _session_link(known: KnownSession) -> Link:
 
 def _model_link(records: Records, epoch: int, *, asked: bool) -> Link:
     told = turn(records, epoch)
+    if told["kind"] == "tool":
+        return _link("tool", told["turn"], told["began_at"], f"about the turn of {told['name']}", {})
     text = f"{'asked for by a turn' if asked else 'a turn'} of the model {told['name']}: {told['outcome']}"
     fields = {name: told[name] for name in ("reason", "input_tokens", "output_tokens", "wall_ms")}
     return _link("model", told["turn"], told["began_at"], text, fields)
@@ -198,7 +202,7 @@ def _call_links(records: Records, epoch: int) -> Iterator[Link]:
         }
         yield _link("tool", told["turn"], told["began_at"], f"{told['name']} was begun", fields)
     if told["outcome"] == UNKNOWN:
-        yield _link("result", told["turn"], told["began_at"], _unknown(told["risk"]), {})
+        yield _link("result", told["turn"], told["began_at"], _unknown(told), {})
     elif told["outcome"] == OPEN:
         yield _link("result", told["turn"], told["began_at"], "it is under way", {})
     else:
@@ -218,10 +222,11 @@ def _end_link(told: TracedTurn) -> Link:
     return _link("result", told["turn"], told["ended_at"], text, fields)
 
 
-def _unknown(risk: str) -> str:
-    if risk in _READS:
+def _unknown(told: TracedTurn) -> str:
+    if told["risk"] in _READS:
         return "the daemon died during the call, which only reads: it has changed nothing"
-    return "the daemon died during the call: whether it did anything is unknown, and it is not repeated by itself"
+    look = f"`epactl undo {told['turn']} --reason TEXT --dry-run` tells which files it has changed"
+    return f"the daemon died during the call, which is not repeated by itself: {look}"
 
 
 def _link(kind: Kind, name: str, at: str, text: str, fields: dict[str, Any]) -> Link:

@@ -43,6 +43,8 @@ class End(Struct, frozen=True):
     effects: tuple[Effect, ...] = ()
     cpu_ms: int = 0
     wall_ms: int = 0
+    undo: str = ""
+    """The turn by whose name before-images are kept; empty where none are."""
 
     @property
     def is_error(self) -> bool:

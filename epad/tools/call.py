@@ -52,6 +52,8 @@ from epad.tools.repeats import Claim, KeyReused, Repeats
 from epad.tools.running import Running
 from epad.tools.sessions import Session, Sessions
 from epad.tools.turn import Turn, closing_of, event_of, opening_of
+from epad.tools.undo_store import call_name
+from epad.tools.undoing import Undoing
 from epad.tools.worker import GRACE_SECONDS, Worker, WorkerLostError
 from epad.tools.workers import Workers
 from probes.tool_calls import ToolCalled
@@ -101,6 +103,7 @@ class CallContext:
     """Asks a person; without it, nobody can consent."""
     repeats: Repeats | None = None
     """Knows the calls of before by their keys; without it, each call is done."""
+    undoing: Undoing | None = None
     grace_seconds: float = GRACE_SECONDS
     """How long after a tool's own time its worker may take to say so."""
 
@@ -186,6 +189,8 @@ class ToolCalls:
             await asyncio.wait(self._tasks)
         while self._closing:
             await asyncio.wait(self._closing)
+        if self._context.undoing is not None:
+            await self._context.undoing.close()
         await self._context.workers.close()
 
     def _decide(
@@ -321,6 +326,8 @@ class ToolCalls:
                 return _refused("", why, "call again later", "ledger_unavailable")
             end = await self._worked(turn, running)
             turn.session.read(turn.risk)
+            if self._context.undoing is not None:
+                end = self._context.undoing.ended(turn.session, turn.turn, turn.risk, end)
             closing = self._close(turn, end)
             if turn.risk not in _READS:
                 with suppress(
@@ -372,7 +379,8 @@ class ToolCalls:
         definition = turn.definition
         try:
             most = OUTPUT_BYTES if turn.reservation is None else turn.reservation.tokens
-            asked = worker.ask(definition.name, turn.arguments, definition.timeout, most)
+            call = call_name(turn.session.name, turn.turn)
+            asked = worker.ask(definition.name, turn.arguments, definition.timeout, most, call)
             running.began(worker, asked)
             answer = await asyncio.wait_for(
                 asyncio.shield(asked.answer), definition.timeout + self._context.grace_seconds

@@ -92,12 +92,20 @@ class Worker:
         """Tell if this worker takes no call any more."""
         return self._is_lost
 
-    def ask(self, tool: str, arguments: Mapping[str, object], timeout: float, output_bytes: int) -> Asked:
-        """Have a tool called. Raises WorkerLostError where the worker has ended."""
+    def ask(
+        self, tool: str, arguments: Mapping[str, object], timeout: float, output_bytes: int, call: str = ""
+    ) -> Asked:
+        """Have a tool called; its before-images are kept by the name `call`. Raises WorkerLostError."""
+        return self._ask({"tool": tool, "arguments": arguments, "turn": call}, timeout, output_bytes)
+
+    def undo(self, call: str, only: str, own: str, timeout: float, output_bytes: int) -> Asked:
+        """Have a call undone; by `only`, looked at or tidied. `own` names the undo itself. Raises WorkerLostError."""
+        return self._ask({"undo": call, "only": only, "turn": own}, timeout, output_bytes)
+
+    def _ask(self, request: Mapping[str, object], timeout: float, output_bytes: int) -> Asked:
         self._number += 1
         number = self._number
-        request = {"id": number, "tool": tool, "arguments": arguments, "timeout": timeout}
-        self._send({**request, "output_bytes": output_bytes})
+        self._send({**request, "id": number, "timeout": timeout, "output_bytes": output_bytes})
         future: asyncio.Future[WorkerAnswer] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
         return Asked(number, future)

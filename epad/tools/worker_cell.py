@@ -28,6 +28,7 @@ from epad.configuration.schema import Config, SubsystemConfig
 from epad.confinement.cell_parts import CellOrder, Planner
 from epad.confinement.doors import ADDRESSES, DoorKind
 from epad.confinement.policies import Policies
+from epad.confinement.policy import Access, FileRule
 from epad.confinement.spawner import Spawner
 from epad.confinement.tool_doors import tool_door
 from epad.tools import host_cell
@@ -101,15 +102,21 @@ class CellStarter:
     planner: Planner
     spawner: Spawner
     doors: WorkerDoors
+    undo: Callable[[str], str] = lambda _: ""
+    """Returns the directory of a subsystem's before-images, made; empty where none are kept. Raises OSError."""
 
     async def start(self, subsystem: str, category: str, ended: Callable[[], None]) -> Started:
         """Start a worker of one category for one subsystem. Raises ConfinementError."""
         place = PLACES.get(category, Place.WORKSPACE)
         root = self.workspace(subsystem) if place.has_workspace else ""
         doors = await self._doors(subsystem) if place.has_network else ()
-        command = (sys.executable, "-P", "-m", "runners.tools", category, *_options(root, doors))
+        undo = self.undo(subsystem) if root else ""
+        command = (sys.executable, "-P", "-m", "runners.tools", category, *_options(root, undo, doors))
         worker = _as_worker(subsystem, self.config(), command, root, place)
         policy = self.policies.of(subsystem, worker)
+        if undo:
+            files = (*policy.files, FileRule(undo, Access.WRITE))
+            policy = replace(policy, files=tuple(sorted(files, key=lambda rule: rule.path)))
         environment = {**_ENVIRONMENT, SEARXNG: self.config().tools.web.searxng}
         plan = await self.planner.plan(CellOrder(policy, command, environment, Path("/"), doors))
         if place is Place.HOST:
@@ -151,10 +158,12 @@ class CellStarter:
         return workspace if Path(workspace).is_dir() else ""
 
 
-def _options(root: str, doors: tuple[Door, ...]) -> Iterator[str]:
+def _options(root: str, undo: str, doors: tuple[Door, ...]) -> Iterator[str]:
     """Yield the options that tell a worker its surroundings."""
     if root:
         yield from ("--root", root)
+    if undo:
+        yield from ("--undo", undo)
     for door in doors:
         yield from ("--way-out", f"{door.host}:{door.port}")
 

@@ -83,7 +83,7 @@ def _answer(request: Request, tool: Tool, around: Surroundings) -> tuple[bytes, 
         answer: dict[str, Any] = undoing.undo_call(request.undo, request.only)
     else:
         answer = drive(cast("Coroutine[Any, Any, dict[str, Any]]", tool.call(request.arguments)))
-        if lost := CONTEXT.get().kept.lost:
+        if (lost := CONTEXT.get().kept.lost) and "error" not in answer:
             answer[CANNOT_BE_UNDONE] = (
                 f"the store of before-images is full; {len(lost)} path(s) were not kept"
             )

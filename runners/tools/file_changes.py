@@ -190,12 +190,18 @@ async def file_move(args: PairArgs) -> MoveResult:
             _refuse_protected_below(args.source)
         before = beneath.hash_at(args.destination)
         gone = beneath.hash_at(args.source)
-        taken = beneath.status(there, new) is not None
+        found = beneath.status(there, new)
+        if found is not None and (found.st_dev, found.st_ino) == (moving.st_dev, moving.st_ino):
+            # To the kernel this rename is done when nothing is done.
+            raise ToolError(
+                f"{args.source!r} and {args.destination!r} are the same file", "choose another destination"
+            )
+        taken = found is not None
         if taken and not args.replace:
             raise beneath.already_there(args.destination)
         if taken:
             images.keep(there, new, target, undo.NOTHING)
-        images.moved(source, target, moving, gone)
+        images.moved(here, old, source, target)
         with beneath.translated(args.destination):
             beneath.rename(here, old, there, new, may_exist=args.replace)
         for folder in {here, there}:

@@ -20,7 +20,9 @@ from __future__ import annotations
 import os
 import re
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -29,6 +31,7 @@ from runners.tools import beneath
 from runners.tools.signature import CONTEXT
 
 QUOTA_BYTES: Final = 256 << 20
+MOST_NAMES: Final = 20_000
 JOURNAL: Final = "journal"
 TEMPORARIES: Final = "temporaries"
 NOTHING: Final = "none"
@@ -42,7 +45,7 @@ _APPEND: Final = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_C
 class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     """Describes one change of a path: a `file`, `link`, `directory` or `none` becomes `after`.
 
-    Of one `moved` to `target`, `inode` and `after` tell which it is. One that is `lost` was not kept.
+    Of one `moved` to `target`, `after` is its own state, of a directory with all in it. A `lost` one was not kept.
     """
 
     path: str
@@ -51,7 +54,6 @@ class Change(msgspec.Struct, frozen=True, omit_defaults=True):
     target: str = ""
     mode: int = 0o644
     after: str = NOTHING
-    inode: int = 0
 
 
 class Images:
@@ -83,11 +85,10 @@ class Images:
             self._kept.lost.append(path)
             self._note(Change(path, "lost", after=after))
 
-    def moved(self, path: str, target: str, status: os.stat_result, sha256: str | None) -> None:
-        """Note that a path is about to move to a name that is free; `sha256` is of a file."""
+    def moved(self, folder: int, name: str, path: str, target: str) -> None:
+        """Note that what is at a name is about to move to a path that is free."""
         if self._store >= 0:
-            after = file_state(sha256) if sha256 else beneath.kind_of(status.st_mode)
-            self._note(Change(path, "moved", target=target, inode=status.st_ino, after=after))
+            self._note(Change(path, "moved", target=target, after=whole_state_at(folder, name)))
 
     def _has_room(self, size: int) -> bool:
         kept = self._kept
@@ -99,8 +100,8 @@ class Images:
         return True
 
     def _copy(self, folder: int, name: str) -> int:
-        self._kept.number += 1
         own = open_call(self._store, self._call)
+        self._kept.number = (self._kept.number or len(os.listdir(own))) + 1
         source = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
         target = os.open(str(self._kept.number), _APPEND & ~os.O_APPEND | os.O_TRUNC, 0o600, dir_fd=own)
         try:
@@ -156,6 +157,30 @@ def state_at(folder: int, name: str) -> str:
         return file_state(beneath.hash_of(descriptor))
     finally:
         os.close(descriptor)
+
+
+def whole_state_at(folder: int, name: str) -> str:
+    """Return the state of a name, of a directory with a hash of the names, kinds and sizes of all that is in it.
+
+    Of more than MOST_NAMES the first count: a directory that is moved is not read for minutes.
+    """
+    state = state_at(folder, name)
+    if state != DIRECTORY:
+        return state
+    descriptor = os.open(name, _FOLDER, dir_fd=folder)
+    try:
+        names = sorted(islice(_names_in(descriptor), MOST_NAMES))
+    finally:
+        os.close(descriptor)
+    return f"{state}:{beneath.hash_bytes(msgspec.json.encode(names))}"
+
+
+def _names_in(folder: int) -> Iterator[tuple[str, str, int]]:
+    for place, directories, files, own in os.fwalk(".", dir_fd=folder):
+        for name in (*directories, *files):
+            if (status := beneath.status(own, name)) is not None:
+                size = status.st_size if stat.S_ISREG(status.st_mode) else 0
+                yield f"{place}/{name}", beneath.kind_of(status.st_mode), size
 
 
 def file_state(sha256: str) -> str:

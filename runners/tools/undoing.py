@@ -33,6 +33,7 @@ from runners.tools.undo import (
     file_state,
     is_call,
     state_at,
+    whole_state_at,
 )
 
 LOOK: Final = "look"
@@ -166,10 +167,9 @@ def _put_back(folder: int, change: Change, place: int, name: str) -> None:
 
 def _move_back(change: Change, *, look: bool) -> str:
     with beneath.parent_of(change.target) as (there, new), beneath.parent_of(change.path) as (here, old):
-        at_target, at_source = beneath.status(there, new), beneath.status(here, old)
-        if at_source is not None:
-            return "as_before" if at_source.st_ino == change.inode else "changed_since"
-        if at_target is None or at_target.st_ino != change.inode or state_at(there, new) != change.after:
+        if (at_source := whole_state_at(here, old)) != NOTHING:
+            return "as_before" if at_source == change.after else "changed_since"
+        if whole_state_at(there, new) != change.after:
             return "changed_since"
         if not look:
             beneath.rename(there, new, here, old, may_exist=False)

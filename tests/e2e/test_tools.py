@@ -186,3 +186,25 @@ def test_without_the_setting_there_is_no_door(workspace: Path) -> None:
         for path in ("/tools", "/tools/call", "/mcp"):
             assert b"tools" not in Agent(door).ask("POST", path, {}).replace(path.encode(), b"")
         assert house.stop() == 0
+
+
+def test_a_write_is_undone_across_the_daemons_death(workspace: Path) -> None:
+    """By its turn: the file is as it was, the undo is recorded, and no temporary file is left."""
+    with scene(workspace) as (house, agent):
+        answer = agent.call("file_write", path="a.txt", content="changed\n", mode="replace")
+        turn = answer["turn"]
+        house.wait(
+            lambda: any(isinstance(r, ToolClosed) and r.turn == turn for r in records(house)), "its end"
+        )
+        house.kill()
+        house.start()
+        planned = house.ctl("undo", turn, "--reason", "wrong", "--dry-run", "--json")
+        assert planned.returncode == 0, planned.stderr
+        assert json.loads(planned.stdout)["turns"][0]["restored"] == ["a.txt"]
+        done = house.ctl("undo", turn, "--reason", "wrong", "--yes")
+        assert (done.returncode, (workspace / "a.txt").read_text()) == (0, "hello\n"), (
+            done.stdout + done.stderr
+        )
+        undone = [r for r in records(house) if isinstance(r, ToolOpened) and r.tool == "undo"]
+        assert [r.parent for r in undone] == [turn]
+        assert not list(workspace.rglob(".epad-*"))

@@ -35,6 +35,7 @@ DANGEROUS = [
     ["ledger", "accept-loss"],
     ["key", "revoke", "chat"],
     ["memory", "retract", "chat"],
+    ["undo", "chat"],
 ]
 
 

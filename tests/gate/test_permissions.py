@@ -42,6 +42,8 @@ PERMITTED = {
     (Tier.OPERATOR, Operation.APPROVALS_READ),
     (Tier.OPERATOR, Operation.TOOLS_READ),
     (Tier.OPERATOR, Operation.TRACE_READ),
+    (Tier.OPERATOR, Operation.UNDO_PLAN_READ),
+    (Tier.OPERATOR, Operation.UNDO),
     (Tier.OPERATOR, Operation.APPROVE),
     (Tier.OPERATOR, Operation.DENY),
     (Tier.OPERATOR, Operation.REVOKE_HOST),

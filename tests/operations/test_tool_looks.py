@@ -16,6 +16,7 @@ from epad.ledger.record import Effect, ToolOutcome
 from epad.ledger.store import Ledger
 from epad.operations.protocol import ConflictError, UnknownIdError, UnknownSubsystemError
 from epad.operations.tool_looks import ToolLooks, ToolsInForce
+from epad.operations.undo_orders import UndoOrders
 
 SESSION = "5" * 32
 HASH = bytes(32)
@@ -34,7 +35,9 @@ async def ledger(tmp_path: Path) -> AsyncIterator[Ledger]:
 
 
 def looks(ledger: Ledger) -> ToolLooks:
-    return ToolLooks(ledger, ToolsInForce(catalogue, lambda: CALLERS), lambda: {"chat": None})
+    return ToolLooks(
+        ledger, ToolsInForce(catalogue, lambda: CALLERS), lambda: {"chat": None}, UndoOrders(ledger, None)
+    )
 
 
 async def write_a_session(ledger: Ledger) -> None:
@@ -75,7 +78,7 @@ async def test_each_subsystem_is_told_as_the_gate_would_decide(ledger: Ledger) -
 
 async def test_a_daemon_without_tools_has_traces_all_the_same(ledger: Ledger) -> None:
     """They were switched off since."""
-    without = ToolLooks(ledger, None, lambda: {"chat": None})
+    without = ToolLooks(ledger, None, lambda: {"chat": None}, UndoOrders(ledger, None))
     assert without.show() == {"enabled": False, "tiers": {}, "tools": []}
     await write_a_session(ledger)
     assert len((await without.trace("chat", 0))["turns"]) == 4
@@ -138,7 +141,7 @@ async def test_a_turn_that_the_daemon_died_in_is_of_unknown_end(tmp_path: Path) 
     await first.close()
     second = await open_ledger(tmp_path / "ledger.db")
     try:
-        assert "unknown" in (await looks(second).explain(turn_id(4)))["chain"][-1]["text"]
+        assert "died during the call" in (await looks(second).explain(turn_id(4)))["chain"][-1]["text"]
         assert (await looks(second).trace("chat", 0))["turns"][2]["outcome"] == "unknown"
         with pytest.raises(UnknownIdError):
             await looks(second).explain("f" * 32)

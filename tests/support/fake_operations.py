@@ -22,7 +22,7 @@ from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
 from epad.answers.memory import MemoryList, MemoryProof
 from epad.answers.orders import Budgets, Limit, Result
 from epad.answers.status import Anomaly, Gpu, Host, ServedUpstream, Status, Subsystem
-from epad.answers.tools import ToolList, Trace
+from epad.answers.tools import ToolList, Trace, UndonePaths, UndonePlan
 from epad.gate.permissions import Tier
 from epad.operations.bodies import BudgetOrder, OrderBody, PhaseOrder
 from epad.operations.protocol import (
@@ -283,6 +283,7 @@ class FakeOperations:
         self.subscribed = asyncio.Event()
         self.host_approvals = asked()
         self.tool_list: ToolList = {"enabled": False, "tiers": {}, "tools": []}
+        self.undone: list[UndonePaths] = []
         self.traces: dict[str, dict[int, Trace]] = {}
         self.policy_changes: PolicyChanges = {"needs_reason": False, "changes": []}
 
@@ -317,6 +318,10 @@ class FakeOperations:
 
     async def memory_verify(self) -> MemoryProof:
         return {"faults": [], "rows": 0, "head": ""}
+
+    async def undo_plan(self, name: str) -> UndonePlan:
+        self._check(name)
+        return {"name": name, "turns": self.undone}
 
     def approvals(self) -> Approvals:
         return self.host_approvals

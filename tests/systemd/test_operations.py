@@ -123,6 +123,8 @@ DEEDS = {
     Operation.APPROVALS_READ: Deed(("approvals",)),
     Operation.TOOLS_READ: Deed(("tools",)),
     Operation.TRACE_READ: Deed(("trace", "target")),
+    Operation.UNDO_PLAN_READ: Deed(order("undo", "0" * 32, "--dry-run")),
+    Operation.UNDO: Deed(order("undo", "0" * 32, "--yes")),
     Operation.APPROVE: Deed(order("approve", "1")),
     Operation.DENY: Deed(order("deny", "1")),
     Operation.REVOKE_HOST: Deed(order("approvals", "revoke", "a.example")),
@@ -173,6 +175,8 @@ APART = {
     Operation.MEMORY_VERIFY_READ,
     Operation.PROMOTE_MEMORY,
     Operation.RETRACT_MEMORY,
+    Operation.UNDO_PLAN_READ,
+    Operation.UNDO,
 }
 
 
