@@ -28,7 +28,7 @@ ORDER BY seq
 _OF_TURN = "SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record WHERE turn = CAST(? AS TEXT) ORDER BY kind"
 _TOOLS_OPENED = """
 SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record
-WHERE seq > (SELECT coalesce(max(seq), 0) FROM record) - ? AND kind = 6 AND wall_ns >= ? ORDER BY seq DESC
+WHERE seq > (SELECT coalesce(max(seq), 0) FROM record) - ? AND kind = 6 AND wall_ns >= ? ORDER BY seq DESC LIMIT ?
 """
 LAST = (1 << 63) - 1
 """No record has a larger number."""
@@ -89,9 +89,14 @@ def unclosed_tools(connection: apsw.Connection) -> Iterator[ToolOpened]:
             yield record
 
 
-def tools_opened(connection: apsw.Connection, wall_ns: int, most_records: int) -> Iterator[ToolOpened]:
-    """Yield the tools' turns that were opened since a time, the newest first, of so many records of any kind."""
-    for sequence, body, leaf in fetch(connection, _TOOLS_OPENED, (most_records, wall_ns)):
+def tools_opened(
+    connection: apsw.Connection, wall_ns: int, most_records: int, most: int
+) -> Iterator[ToolOpened]:
+    """Yield the tools' turns that were opened since a time, the newest first.
+
+    No more than `most` of them, and none that lies more than `most_records` records of any kind back.
+    """
+    for sequence, body, leaf in fetch(connection, _TOOLS_OPENED, (most_records, wall_ns, most)):
         record = sound(sequence, body, leaf)
         if isinstance(record, ToolOpened):
             yield record

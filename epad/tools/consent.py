@@ -214,11 +214,10 @@ class Consents:
         """Close the questions that nobody answered in time, and forget those of sessions that have ended."""
         for question in self._questions.expire():
             self._answered(question)
-        ended = [
-            one
-            for one in self._questions.all()
-            if not self._context.lives(one.subsystem, one.subject.session)
-        ]
+        kept = self._questions.all()
+        sessions = {(one.subsystem, one.subject.session) for one in kept}
+        over = {each for each in sessions if not self._context.lives(*each)}
+        ended = [one for one in kept if (one.subsystem, one.subject.session) in over]
         for question in ended:
             if question.state is State.OPEN:
                 question.state = State.WITHDRAWN

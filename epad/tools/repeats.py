@@ -16,7 +16,7 @@ A repeat with another tool or other arguments is refused (`key_reused`). Nothing
 by itself or otherwise, within the bounds below.
 
 Bounds: a key is known for KEPT_SECONDS, MOST_CALLS of a subsystem, the newest; their answers together have MOST_BYTES,
-the oldest go first. The ledger is asked for MOST_RECORDS records back, of the runs before this one.
+the oldest go first. Of the runs before this one the ledger is asked for MOST_CALLS calls, MOST_RECORDS records back.
 """
 
 from __future__ import annotations
@@ -129,6 +129,15 @@ class Keyed:
 
 
 @dataclass(frozen=True, slots=True)
+class PastCall:
+    """Names a call of before. `wall_ns` is when it was begun."""
+
+    call_sha256: bytes
+    turn: str
+    wall_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class KeyReused:
     """Tells that a key was used before with another tool or other arguments."""
 
@@ -169,8 +178,8 @@ class Repeats:
         self._clock = clock
         self._log = log
         self._under_way: dict[Name, Claim] = {}
-        self._past: Mapping[Name, ToolOpened] | None = None
-        self._not_kept: dict[Name, tuple[bytes, str]] = {}
+        self._past: Mapping[Name, PastCall] | None = None
+        self._not_kept: dict[Name, PastCall] = {}
         self._calls = self._bytes = 0
 
     async def once(
@@ -233,7 +242,7 @@ class Repeats:
         try:
             await self._database.write(work)
         except DatabaseError as error:
-            self._not_kept[name] = (call.call_sha256, call.turn)
+            self._not_kept[name] = PastCall(call.call_sha256, call.turn, self._now_ns())
             if len(self._not_kept) > MOST_CALLS:
                 del self._not_kept[next(iter(self._not_kept))]
             self._log.error("tool.answer_not_kept", turn=call.turn, subsystem=name[0], error=str(error))
@@ -249,25 +258,26 @@ class Repeats:
         rows = await self._database.read(lambda connection: fetch(connection, _FIND, bindings))
         if rows:
             known, turn, answer = rows[0]
-        elif name in self._not_kept:
-            (known, turn), answer = self._not_kept[name], None
         else:
-            opened = (await self._opened_before()).get(name)
-            if opened is None:
+            past = self._not_kept.get(name) or (await self._opened_before()).get(name)
+            if past is None or past.wall_ns < self._oldest_ns():
                 return None
-            known, turn, answer = _call_sha256(opened.tool, opened.arguments_sha256), opened.turn, None
+            known, turn, answer = past.call_sha256, past.turn, None
         if known != call_sha256:
             return KeyReused()
         return await self._by_ledger(turn) if answer is None else _read_answer(answer)
 
-    async def _opened_before(self) -> Mapping[Name, ToolOpened]:
+    async def _opened_before(self) -> Mapping[Name, PastCall]:
         """Return the calls with a key that earlier runs have begun, read once: their answers may be lost."""
         if self._past is None:
             since, epoch = self._oldest_ns(), self._ledger.epoch
-            opened = await self._ledger.read(
-                lambda connection: list(tools_opened(connection, since, MOST_RECORDS))
+            self._past = await self._ledger.read(
+                lambda connection: _by_name(
+                    one
+                    for one in tools_opened(connection, since, MOST_RECORDS, MOST_CALLS)
+                    if one.epoch < epoch
+                )
             )
-            self._past = _by_name(one for one in opened if one.epoch < epoch)
         return self._past
 
     async def _by_ledger(self, turn: str) -> ToolAnswer | None:
@@ -307,15 +317,16 @@ def _read_answer(answer: bytes) -> ToolAnswer:
     return msgspec.json.decode(answer, type=ToolAnswer)
 
 
-def _by_name(opened: Iterable[ToolOpened]) -> Mapping[Name, ToolOpened]:
+def _by_name(opened: Iterable[ToolOpened]) -> Mapping[Name, PastCall]:
     """Return calls by their keys, the newest of each; a client's are looked for without a session."""
-    found: dict[Name, ToolOpened] = {}
+    found: dict[Name, PastCall] = {}
     for one in opened:
         call = _call_sha256(one.tool, one.arguments_sha256)
         key = _key_of(one.idempotency_key, one.parent, call)
         if key and one.risk in DONE_ONCE:
-            found.setdefault((one.subsystem, one.session, key), one)
-            found.setdefault((one.subsystem, "", key), one)
+            past = PastCall(call, one.turn, one.wall_ns)
+            found.setdefault((one.subsystem, one.session, key), past)
+            found.setdefault((one.subsystem, "", key), past)
     return found
 
 
