@@ -9,7 +9,7 @@ from pathlib import Path
 from epad.configuration.directories import resolve
 from epad.configuration.load import ConfigError, find, load
 from epad.configuration.schema import Config
-from epad.doctor import cells, configured, disk, gpus, machine
+from epad.doctor import cells, configured, disk, gpus, machine, tools
 from epad.doctor.finding import Check, Verdict, look
 from epad.supervisor.engine_choice import would_use
 
@@ -57,6 +57,7 @@ def _of_configured(
     yield from look("upstreams", lambda: configured.check_upstreams(config.upstreams))
     yield from look("keys", lambda: configured.check_keys(config.upstreams, environment))
     yield from look("programs", lambda: configured.check_programs(config.subsystems))
+    yield from look("tools", lambda: tools.check_tools(config))
     yield from look("datastores", lambda: configured.check_datastores(config.datastores))
 
 

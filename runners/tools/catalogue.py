@@ -36,6 +36,11 @@ CATEGORIES: Final = (
 )
 PROGRAMS: Final[dict[str, str]] = {"code": "ruff", "git": "git"}
 """The program that a category's tools run."""
+LIBRARIES: Final[dict[str, tuple[str, ...]]] = {
+    "api": ("yaml",),
+    "data": ("defusedxml", "jmespath", "yaml"),
+}
+"""The libraries without which some of a category's tools fail."""
 READS: Final[dict[str, tuple[str, ...]]] = {
     "system": (
         *("/proc", "/sys/bus/pci", "/sys/class/drm", "/sys/class/net", "/sys/devices"),

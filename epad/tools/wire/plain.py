@@ -15,6 +15,7 @@ from epad.gateway.http.message import Response, json_response
 from epad.gateway.http.request import Request
 from epad.gateway.refusal import Refusal, RefusalError, invalid_request
 from epad.gateway.turn import TURN_HEADER
+from epad.tools.lacking import lacking
 from epad.tools.protocol import Definition, ToolAnswer, Tools
 from epad.tools.wire.messages import LATEST_LEGACY, MODERN, encode
 from epad.tools.wire.methods import UNKNOWN_TOOL
@@ -36,6 +37,7 @@ class Plain:
 
     def __init__(self, tools: Tools) -> None:
         self._tools = tools
+        self._lacking = tuple(lacking())
 
     async def tools(self, subsystem: str) -> Response:
         """List a caller's tools with all that is known of them, however many they are."""
@@ -68,6 +70,7 @@ class Plain:
                     "version": __version__,
                     "tools": len(definitions),
                     "categories": dict(sorted(categories.items())),
+                    "lacking": [one for one in self._lacking if one.category in categories],
                     "mcp": [MODERN, LATEST_LEGACY],
                 }
             ),

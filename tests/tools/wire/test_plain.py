@@ -75,6 +75,7 @@ async def test_the_health(w: Wire) -> None:
     status, answer, _ = await w.raw(b"", method="GET", path="/health")
     assert (status, answer["tools"], answer["categories"]) == (200, 5, {"text": 5})
     assert answer["mcp"] == ["2026-07-28", "2025-11-25"]
+    assert answer["lacking"] == []
     status, answer, _ = await w.raw(b"", {"Authorization": "Bearer no"}, method="GET", path="/health")
     assert (status, answer["code"]) == (401, "invalid_api_key")
 
