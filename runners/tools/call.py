@@ -33,6 +33,9 @@ class Surroundings:
     pipe: int
     unsandboxed: bool
     way_out: Address | None = None
+    browser: str = ""
+    is_filtered: bool = True
+    """Whether the worker's filter of system calls stands around the call; without, the call puts up its own."""
 
 
 def run(request: Request, tool: Tool, need: sandbox.Need, around: Surroundings, parent: int) -> NoReturn:
@@ -43,6 +46,8 @@ def run(request: Request, tool: Tool, need: sandbox.Need, around: Surroundings, 
         _become_quiet(around)
         sandbox.die_with_parent(parent)
         sandbox.limit(need)
+        if not around.is_filtered:
+            sandbox.filter_system_calls()
         _confine(need, around)
         _send(around.pipe, *_answer(request, tool, around))
         status = 0
@@ -74,6 +79,7 @@ def _answer(request: Request, tool: Tool, around: Surroundings) -> tuple[bytes, 
             undo=around.undo,
             call=request.turn,
             way_out=around.way_out,
+            browser=around.browser,
             output_bytes=request.output_bytes,
             note_effect=note,
             note_temporary=undo.note_temporary,

@@ -13,6 +13,7 @@ from runners.tools.signature import ToolFunction, ToolMeta
 CATEGORIES: Final = (
     "api",
     "archive",
+    "browser",
     "code",
     "comms",
     "crypto",

@@ -80,6 +80,8 @@ class CallContext:
     """The name of the call, under which its before-images are kept."""
     way_out: Address | None = None
     """The one address that the call may connect to: a proxy; None: this worker reaches no host."""
+    browser: str = ""
+    """The DevTools of the worker's browser, or why there is none; empty: this worker has none."""
     output_bytes: int = 64 << 10
     deadline: float = field(default_factory=lambda: time.monotonic() + 60)
     note_effect: Callable[[str, str | None, str | None], None] = lambda *_: None

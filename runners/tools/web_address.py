@@ -17,6 +17,8 @@ from runners.tools.signature import ToolError
 MOST_CHARACTERS: Final = 8_192
 WEB: Final = {"http": 80, "https": 443}
 SOCKETS: Final = {"wss": 443}
+OWN_SOCKETS: Final = {"ws": 80}
+"""To a program of the call's own machine alone: the way out carries none without TLS."""
 TLS: Final = frozenset({"https", "wss"})
 _WHOLE = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)([^#]*)(?:#.*)?", re.DOTALL)
 _FORBIDDEN = re.compile(r"[\x00-\x20\x7f-\x9f\\]")
@@ -45,7 +47,7 @@ class WebAddress:
     @property
     def host_field(self) -> str:
         """Return the host as the field of that name has it: without a port that goes without saying."""
-        usual = {**WEB, **SOCKETS}[self.scheme]
+        usual = {**WEB, **SOCKETS, **OWN_SOCKETS}[self.scheme]
         return self.authority.removesuffix(f":{usual}") if self.port == usual else self.authority
 
     def __str__(self) -> str:

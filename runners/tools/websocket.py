@@ -33,6 +33,7 @@ class Session:
     wire: Wire
     rest: bytearray = field(default_factory=bytearray)
     taken: int = 0
+    most_bytes: int = MOST_BYTES
 
     def begin(self, address: WebAddress, fields: Mapping[str, str]) -> None:
         """Ask the server to speak WebSocket. Raises ToolError where it does not."""
@@ -120,8 +121,8 @@ class Session:
         if first & _RESERVED or second & _MASKED:
             raise ToolError("the server sent a frame that no server sends", "")
         self.taken += size + 2
-        if self.taken > MOST_BYTES:
-            raise ToolError(f"over {MOST_BYTES} bytes came", "wait for less")
+        if self.taken > self.most_bytes:
+            raise ToolError(f"over {self.most_bytes} bytes came", "wait for less")
         return bool(first & _FINAL), first & _OPCODE, self._exactly(size)
 
     def _exactly(self, size: int) -> bytes:

@@ -31,10 +31,13 @@ from typing import Any, Final
 import msgspec
 
 from runners.tools import call, catalogue, programs, sandbox, undoing
+from runners.tools.browser_process import BrowserProcess
 from runners.tools.catalogue import Tool
 from runners.tools.frames import FrameError, Reader, Request, frame, parse
 from runners.tools.signature import Address
 
+BROWSER: Final = "browser"
+"""The category whose calls use a process that outlives them."""
 MOST_RUNNING: Final = 32
 MOST_WAITING: Final = 256
 MOST_ANSWER_BYTES: Final = 8 << 20
@@ -83,12 +86,15 @@ class Worker:
         self._out = bytearray()
         self._selector = selectors.DefaultSelector()
         self._filtered = False
+        self._has_browser = BROWSER in settings.categories
+        self._browser = BrowserProcess(settings.way_out)
 
     def serve(self) -> None:
         """Serve until the input ends; then no process of a call is left."""
         for descriptor in (self._incoming, self._outgoing):
             os.set_blocking(descriptor, False)
-        self._filtered = sandbox.filter_system_calls()
+        # A browser needs system calls that no call may make: its worker's calls are filtered one by one.
+        self._filtered = not self._has_browser and sandbox.filter_system_calls()
         self._selector.register(self._incoming, selectors.EVENT_READ)
         gc.collect()
         gc.freeze()  # a collection in a child would copy every page of the modules
@@ -99,6 +105,7 @@ class Worker:
             for running in list(self._running.values()):
                 self._kill(running, "cancelled")
                 self._reap(running)
+            self._browser.kill()
 
     def _turn(self) -> bool:
         """Do all that is due now. Returns False when the input has ended."""
@@ -168,7 +175,7 @@ class Worker:
             self._waiting.append(request)
 
     def _health(self) -> dict[str, Any]:
-        missing = sandbox.missing_walls() + ([] if self._filtered else ["syscalls"])
+        missing = sandbox.missing_walls() + ([] if self._filtered or self._has_browser else ["syscalls"])
         lacking = [name for name, found in self._programs.items() if name in catalogue.PROGRAMS and not found]
         return {"tools": sorted(self._tools), "missing_walls": missing, "missing_programs": lacking}
 
@@ -186,6 +193,9 @@ class Worker:
         risk, way_out = tool.meta.risk, self._settings.way_out
         ports = (way_out[1],) if way_out is not None and risk in sandbox.USES_NETWORK else ()
         category = tool.category
+        if category == BROWSER:
+            self._browser.go_on()
+            ports = (self._browser.port,)
         need = sandbox.Need(
             risk,
             self._root,
@@ -200,7 +210,15 @@ class Worker:
         parent, now = os.getpid(), time.monotonic()
         pid = os.fork()
         if pid == 0:
-            around = call.Surroundings(self._root, self._undo, writing, self._settings.unsandboxed, way_out)
+            around = call.Surroundings(
+                self._root,
+                self._undo,
+                writing,
+                self._settings.unsandboxed,
+                way_out,
+                self._browser.place,
+                not self._has_browser,
+            )
             call.run(request, tool, need, around, parent)
         os.close(writing)
         os.set_blocking(reading, False)
@@ -237,6 +255,8 @@ class Worker:
         self._selector.unregister(running.pipe)
         os.close(running.pipe)
         del self._running[running.request.id]
+        if not any(each.tool.category == BROWSER for each in self._running.values()):
+            self._browser.stop()
         return status, 1000 * (usage.ru_utime + usage.ru_stime)
 
     def _finish(self, running: Running) -> None:

@@ -19,6 +19,8 @@ from runners.tools.signature import Args, Result, meta, object_schema
 
 EXPECTED = {
     "api": "api_test graphql_query openapi_parse websocket_send",
+    "browser": "browser_click browser_close browser_evaluate browser_fill browser_navigate browser_screenshot"
+    " browser_snapshot",
     "code": "code_complexity code_dead_code code_dependency_graph code_format code_lint code_outline",
     "archive": "archive_list tar_create tar_extract zip_create zip_extract",
     "crypto": "generate_secret hmac_sign password_hash uuid_generate",

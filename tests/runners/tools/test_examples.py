@@ -14,8 +14,14 @@ from runners.tools.catalogue import Tool
 from runners.tools.signature import is_by_daemon
 
 TOOLS = catalogue.load(catalogue.CATEGORIES)
-REFUSED = {"hmac_sign": "has no vault"}
-"""The tools that lack something which is not built, and their words for it."""
+REFUSED = {
+    "hmac_sign": "has no vault",
+    **dict.fromkeys(
+        ("browser_click", "browser_evaluate", "browser_fill", "browser_screenshot", "browser_snapshot"),
+        "there is no page",
+    ),
+}
+"""The tools that lack something which is not built, or that no example can name, and their words for it."""
 WORKED = [tool for tool in TOOLS.values() if not is_by_daemon(tool.call)]
 """The others are called by their examples in tests/e2e/test_own_tools.py."""
 TAKING = [tool for tool in TOOLS.values() if tool.meta.input_schema["properties"]]
