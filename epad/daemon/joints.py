@@ -90,6 +90,8 @@ class Joints:
     def exited(self, event: SubsystemExited) -> None:
         """Report the end of a process; implements `probes.subsystems.SubsystemObserver`."""
         self._core.probing.exits.exited(event)
+        if (tools := self._core.foundation.tools) is not None:
+            tools.calls.session_log.exited(event)
         self._also_exited(event)
 
     def remember(self, subsystem: str, failed_at: Sequence[float]) -> None:

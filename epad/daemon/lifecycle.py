@@ -129,6 +129,8 @@ class Composition:
             await self.supervisor.hold(name, hold.rung, hold.reason, paused=hold.paused)
         await foundation.keys.give_to_clients()
         await self.supervisor.start()
+        if foundation.tools is not None:
+            await foundation.tools.adopt()
         self.controller.attach(self._core.control.responder, loaded.open_operations)
         if await self.rescue.lost_count():
             plan = Plan(Lane.REPLAY, "turns were open when the daemon died", [Step(StepName.REPLAY, HOST)])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 
 import structlog
@@ -37,6 +37,7 @@ class Tooling:
     series: ToolSeries
     undoing: Undoing
     side: Tasks
+    adopting: Callable[[], Awaitable[None]]
 
     @property
     def pids(self) -> frozenset[int]:
@@ -70,6 +71,13 @@ class Tooling:
         log.info(
             "tools.loaded", tools=len(self.calls.catalogue.definitions), sha256=self.calls.catalogue.sha256
         )
+
+    async def adopt(self) -> None:
+        """Go on with the sessions of adopted processes, and record the end of those that have ended meanwhile."""
+        try:
+            await self.adopting()
+        except LedgerError as error:
+            structlog.get_logger("epad.tools").error("tools.sessions_not_adopted", error=str(error))
 
     async def close(self) -> None:
         """End each call under way, the workers, the stores' child, and the zygote."""

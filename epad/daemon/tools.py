@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from functools import partial
 
 import structlog
 
@@ -132,7 +133,10 @@ def make_tools(
         return {name: (tier(name), profile(name)) for name in names}
 
     in_force = ToolsInForce(lambda: calls.catalogue, callers)
-    return Tooling(calls, workers, zygote, in_force, consents, vault, series, undoing, Tasks(log))
+    adopting = partial(
+        calls.session_log.adopt, sessions, given.stores.ledger, lambda name: name in joints.config.subsystems
+    )
+    return Tooling(calls, workers, zygote, in_force, consents, vault, series, undoing, Tasks(log), adopting)
 
 
 def make_tool_looks(given: Given, joints: Joints, tools: Tooling | None) -> ToolLooks:

@@ -34,6 +34,10 @@ _TURNS = (
     "SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record "
     "WHERE seq > ? AND seq <= ? AND subsystem = CAST(? AS TEXT) AND kind IN (1, 2, 6, 7) ORDER BY seq"
 )
+_CALLS = (
+    "SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record "
+    "WHERE seq >= ? AND seq <= ? AND subsystem = CAST(? AS TEXT) AND kind = 6 ORDER BY seq DESC"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,26 @@ def newest_session(connection: apsw.Connection) -> str:
     """Return the name of the session that began last; empty if none did."""
     begun = [(sequence, one.session) for sequence, one in _sound_sessions(_all(connection)) if one.began]
     return max(begun)[1] if begun else ""
+
+
+def unended(connection: apsw.Connection) -> list[KnownSession]:
+    """Return the sessions of all subsystems that have no end on record, in the order of their beginnings."""
+    by_subsystem: dict[str, list[tuple[int, Session]]] = {}
+    for sequence, one in sorted(_sound_sessions(_all(connection)), key=lambda each: each[0]):
+        by_subsystem.setdefault(one.subsystem, []).append((sequence, one))
+    known = [session for records in by_subsystem.values() for session in _known(records)]
+    return sorted((one for one in known if one.ended is None), key=lambda one: one.first)
+
+
+def newest_call(connection: apsw.Connection, session: KnownSession) -> ToolOpened | None:
+    """Return the record of the session's newest call that was let pass; None without one."""
+    subsystem, name = session.began.subsystem, session.began.session
+    rows = connection.execute(_CALLS, (session.first, session.last, subsystem))
+    for sequence, body, leaf in rows:
+        record = sound(sequence, body, leaf)
+        if isinstance(record, ToolOpened) and record.session == name:
+            return record
+    return None
 
 
 def page_of(connection: apsw.Connection, session: KnownSession, after: int, most: int) -> TracePage:

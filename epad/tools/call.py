@@ -50,6 +50,7 @@ from epad.tools.protocol import NO_REPLIES, Caller, Definition, Replies, ToolAns
 from epad.tools.rates import CallRates
 from epad.tools.repeats import Claim, KeyReused, Repeats
 from epad.tools.running import Running
+from epad.tools.session_log import SessionLog
 from epad.tools.sessions import Session, Sessions
 from epad.tools.turn import Turn, closing_of, event_of, opening_of
 from epad.tools.undo_store import call_name
@@ -113,6 +114,7 @@ class ToolCalls:
 
     def __init__(self, context: CallContext, catalogue: Catalogue | None = None) -> None:
         self._context = context
+        self.session_log = SessionLog(context.ledger, context.log)
         self._catalogue = catalogue or Catalogue()
         self._lists: dict[tuple[str, ...] | None, tuple[Definition, ...]] = {}
         self._name = TurnNames()
@@ -187,6 +189,7 @@ class ToolCalls:
             running.stop(ToolOutcome.CANCELLED, "the daemon is stopping")
         if self._tasks:
             await asyncio.wait(self._tasks)
+        self.session_log.close()
         while self._closing:
             await asyncio.wait(self._closing)
         if self._context.undoing is not None:
@@ -269,6 +272,7 @@ class ToolCalls:
             "tool.refused", subsystem=turn.session.subsystem, tool=turn.definition.name, row=decision.row,
             turn=turn.turn,
         )  # fmt: skip
+        self.session_log.begin(turn.session)
         try:
             await asyncio.shield(self._close(turn, End(ToolOutcome.REFUSED, {}, code)))
         except LedgerError:
@@ -340,15 +344,11 @@ class ToolCalls:
 
     async def _open(self, turn: Turn) -> None:
         """Record that the call begins, behind the beginning of its session. Raises LedgerError."""
-        session, ledger = turn.session, self._context.ledger
-        if not session.noted:
-            session.noted = True
-            note = NoteSession(session.name, session.subsystem, True, session.tier, by="configuration")
-            self._keep(ledger.note_session(note), turn.turn, session.subsystem)
+        self.session_log.begin(turn.session)
         try:
-            await ledger.open_tool(opening_of(turn))
+            await self._context.ledger.open_tool(opening_of(turn))
         except LedgerError:
-            session.noted = False
+            self.session_log.failed(turn.session)
             raise
 
     async def _worked(self, turn: Turn, running: Running) -> End:

@@ -59,6 +59,13 @@ class Sessions:
             )
         return session
 
+    def recall(self, subsystem: str, tier: Tier, taint: Taint) -> Session:
+        """Return the session of a subsystem as of now, with the tier and the labels that the ledger has of it."""
+        session = self.of(subsystem)
+        session.tier = tier
+        session.taint |= taint
+        return session
+
     def lives(self, subsystem: str, name: str) -> bool:
         """Tell if a session of this name has not ended. It begins none."""
         return name == _name(subsystem, self._process(subsystem) or self._run)

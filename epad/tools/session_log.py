@@ -1,0 +1,144 @@
+"""Record where sessions begin and end, also across the daemon's own restart.
+
+| a session | is recorded as |
+|---|---|
+| has its first call decided about | begun, by the configuration |
+| its process ends, or is ended | ended: by itself or by epad, with the exit and the reason |
+| another session of its subsystem begins, and its end was missed | ended: its process was started anew |
+| is a client's, which has no process here, and the daemon stops | ended with the daemon's run |
+| its process is adopted by the next daemon | going on, with its tier and its labels |
+| its process is not there any more at the next start | ended: while epad did not run |
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+from typing import Final, Protocol, TypeVar
+
+import apsw
+from structlog.typing import FilteringBoundLogger
+
+from epad.gate.tiers import Tier
+from epad.gate.tool_risk import ToolRisk
+from epad.gate.tool_table import Taint
+from epad.ledger.entry import NoteSession
+from epad.ledger.record import Session as Recorded
+from epad.ledger.session_trace import newest_call, unended
+from epad.tools.sessions import Session, Sessions
+from probes.subsystems import SubsystemExited
+
+T = TypeVar("T")
+CONFIGURATION: Final = "configuration"
+EPAD: Final = "epad"
+ITSELF: Final = "itself"
+_REASON_CHARACTERS: Final = 300
+
+
+class SessionLedger(Protocol):
+    """The part of the ledger that sessions are recorded in."""
+
+    def note_session(self, session: NoteSession) -> asyncio.Future[int]: ...
+
+
+class ReadLedger(Protocol):
+    """The part of the ledger that they are read back from."""
+
+    async def read(self, work: Callable[[apsw.Connection], T]) -> T: ...
+
+
+class SessionLog:
+    """Knows the sessions whose beginning is on record and whose end is not."""
+
+    def __init__(self, ledger: SessionLedger, log: FilteringBoundLogger) -> None:
+        self._ledger = ledger
+        self._log = log
+        self._open: dict[str, Session] = {}
+
+    def begin(self, session: Session) -> None:
+        """Record that a session begins, before the first record of a call of it; once."""
+        if session.noted:
+            return
+        former = self._open.get(session.subsystem)
+        if former is not None and former.name != session.name:
+            self._end(former, EPAD, "its process was started anew")
+        session.noted = True
+        self._open[session.subsystem] = session
+        self._note(NoteSession(session.name, session.subsystem, True, session.tier, by=CONFIGURATION))
+
+    def failed(self, session: Session) -> None:
+        """Take note that nothing could be recorded, so that the next call records the beginning again."""
+        session.noted = False
+
+    def exited(self, event: SubsystemExited) -> None:
+        """Record that a session ends with its process."""
+        session = self._open.get(event.subsystem)
+        if session is not None and session.scope:
+            why = ": ".join(filter(None, (event.status, event.reason)))
+            self._end(session, EPAD if event.wanted else ITSELF, why)
+
+    def close(self) -> None:
+        """Record that the sessions of clients end with this run; those of processes go on, or end by `exited`."""
+        for session in list(self._open.values()):
+            if not session.scope:
+                self._end(session, EPAD, "the daemon has stopped")
+
+    async def adopt(self, sessions: Sessions, ledger: ReadLedger, present: Callable[[str], bool]) -> None:
+        """Go on with the sessions whose processes were adopted, and record the end of the others. Raises LedgerError.
+
+        `present` tells if a subsystem is configured still.
+        """
+        for recorded, taint in await ledger.read(_left_open):
+            if present(recorded.subsystem) and sessions.lives(recorded.subsystem, recorded.session):
+                session = sessions.recall(recorded.subsystem, _tier(recorded.tier), taint)
+                session.noted = True
+                self._open[session.subsystem] = session
+            elif not self._is_open(recorded):
+                why = "it ended while epad did not run"
+                self._note(
+                    NoteSession(
+                        recorded.session, recorded.subsystem, False, recorded.tier, reason=why, by=EPAD
+                    )
+                )
+
+    def _is_open(self, recorded: Recorded) -> bool:
+        session = self._open.get(recorded.subsystem)
+        return session is not None and session.name == recorded.session
+
+    def _end(self, session: Session, by: str, why: str) -> None:
+        del self._open[session.subsystem]
+        reason = why[:_REASON_CHARACTERS]
+        self._note(NoteSession(session.name, session.subsystem, False, session.tier, reason=reason, by=by))
+
+    def _note(self, note: NoteSession) -> None:
+        def done(future: asyncio.Future[int]) -> None:
+            error = None if future.cancelled() else future.exception()
+            if error is not None:
+                self._log.error(
+                    "session.not_noted", session=note.session, subsystem=note.subsystem, error=str(error)
+                )
+
+        self._ledger.note_session(note).add_done_callback(done)
+
+
+def _left_open(connection: apsw.Connection) -> Sequence[tuple[Recorded, Taint]]:
+    """Return the sessions without an end, each with the labels that it had after its newest call."""
+    found: list[tuple[Recorded, Taint]] = []
+    for known in unended(connection):
+        call = newest_call(connection, known)
+        taint = Taint.NONE
+        if call is not None:
+            read = Session(known.began.session, known.began.subsystem, _tier(known.began.tier))
+            read.taint = Taint(call.taint)
+            read.read(_risk(call.risk))
+            taint = read.taint
+        found.append((known.began, taint))
+    return found
+
+
+def _tier(number: int) -> Tier:
+    return next((tier for tier in Tier if tier == number), Tier.READER)
+
+
+def _risk(text: str) -> ToolRisk:
+    return next((risk for risk in ToolRisk if risk == text), ToolRisk.PURE)
