@@ -110,6 +110,13 @@ class OperationEnded:
     state: StepState
     failures: tuple[str, ...] = ()
 
+    @property
+    def undone(self) -> tuple[str, ...]:
+        """Say what was not done, and why; empty if all was."""
+        if self.state is StepState.ABORTED:
+            return ("called off: a later decision took its place; `epactl explain` tells which",)
+        return self.failures
+
 
 class StepFailedError(EpadError):
     """A step could not be done; the message names the thing, the place and the reason."""

@@ -442,14 +442,8 @@ class DaemonOperations:
         if ended is None:
             results = [f"still under way after {ANSWER_SECONDS:.0f} s; `epactl explain {name}` follows it"]
         else:
-            undone = [text for operation in ended for text in _undone(operation)]
+            undone = [text for operation in ended for text in operation.undone]
             steps = sum(len(operation.operation.steps) for operation in ended)
             results = undone or [f"{steps} step(s) done" if steps else NOTHING_TO_DO]
         failed = any(operation.state is not StepState.DONE for operation in ended or ())
         return self._result(results, name, failed=failed)
-
-
-def _undone(ended: OperationEnded) -> Sequence[str]:
-    if ended.state is StepState.ABORTED:
-        return ["called off: a later decision took its place; `epactl explain` tells which"]
-    return ended.failures

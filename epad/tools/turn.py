@@ -81,6 +81,7 @@ def closing_of(turn: Turn, end: End) -> CloseTool:
         result_bytes=len(result),
         charged_tokens=len(result),
         effects=end.effects,
+        undo=end.undo,
         cpu_ms=end.cpu_ms,
         wall_ms=end.wall_ms,
     )
