@@ -11,7 +11,8 @@ class ToolCalled(Struct, frozen=True, gc=False):
     """A call has ended, or was refused (`outcome` is "refused"; `row` is the gate's).
 
     `code` is the reason's: empty for a result. `arguments` and `result` are digests; that of a refusal's result is
-    empty. `output_bytes` are those of the result, `seconds` those in the worker.
+    empty. `output_bytes` are those of the result, `seconds` those in the worker. `changes` counts what it has changed,
+    and `can_undo` tells if that is kept to be put back.
     """
 
     subsystem: str
@@ -26,6 +27,8 @@ class ToolCalled(Struct, frozen=True, gc=False):
     result: bytes = b""
     output_bytes: int = 0
     seconds: float = 0.0
+    changes: int = 0
+    can_undo: bool = False
 
     @property
     def is_done(self) -> bool:

@@ -15,6 +15,9 @@ Whoever is found is held at the tool first (`tool:NAME@SUBSYSTEM`), at its categ
 `persist_calls` times. Nobody else is held. A call that is refused by a hold, by a limit, or while a phase passes is no
 attempt against the gate.
 
+A tool that changes something which cannot be undone, although its changes could be before, is told as a warning
+(`undo_full`): the store of the session is full. It holds nobody.
+
 A category that takes longer than its own history is told as a warning (`latency`), and holds nobody: a CUSUM over the
 logarithm of its seconds, against their mean and spread.
 """
@@ -114,6 +117,8 @@ class _Caller:
     failing: dict[str, int] = field(default_factory=dict)
     refused_at: deque[float] = field(default_factory=deque)
     holds: dict[str, _Hold] = field(default_factory=dict)
+    undoable: set[str] = field(default_factory=set)
+    full_at: float = -math.inf
 
 
 @dataclass(slots=True)
@@ -173,6 +178,7 @@ class Tools:
             event.seconds, t.latency_history_calls, t.latency_deviations
         )
         caller.output.add(event.at, event.output_bytes)
+        self._undo(caller, event)
         self._again(caller, event)
         self._in_vain(caller, event)
         if (total := caller.output.total(event.at)) >= t.output_bytes:
@@ -203,6 +209,28 @@ class Tools:
             )
             for category, one in slow
         ]
+
+    def _undo(self, caller: _Caller, event: ToolCalled) -> None:
+        """State, once in a while, that a tool whose changes could be undone has made one that cannot."""
+        if not event.changes:
+            return
+        if event.can_undo:
+            caller.undoable.add(event.tool)
+        elif event.tool in caller.undoable and event.at - caller.full_at > self._settings.memory_seconds:
+            caller.full_at = event.at
+            words = f"{event.tool} has made a change that cannot be undone: no more of its session is kept"
+            evidence = {"detector": "undo_full", "tool": event.tool, "turn": event.turn}
+            self._push(
+                Finding(
+                    NAME,
+                    event.subsystem,
+                    Severity.WARNING,
+                    event.at,
+                    words,
+                    evidence=evidence,
+                    rung=Rung.OPEN,
+                )
+            )
 
     def _again(self, caller: _Caller, event: ToolCalled) -> None:
         """Count the same call with the same result; anything new lets every count begin again."""

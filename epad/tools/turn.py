@@ -102,4 +102,6 @@ def event_of(turn: Turn, entry: CloseTool, at: float) -> ToolCalled:
         result=entry.result_sha256,
         output_bytes=entry.result_bytes,
         seconds=entry.wall_ms / 1000,
+        changes=len(entry.effects),
+        can_undo=bool(entry.undo),
     )

@@ -35,12 +35,14 @@ class World:
         result: str = "",
         output: int = 10,
         seconds: float = 0.01,
+        changes: int = 0,
+        can_undo: bool = False,
     ) -> None:
         self.clock.advance(after)
         self.probe.called(
             ToolCalled(
                 who, self.clock.monotonic(), "t", tool, category, outcome, code, "W2/tier",
-                arguments.encode(), result.encode(), output, seconds,
+                arguments.encode(), result.encode(), output, seconds, changes, can_undo,
             )
         )  # fmt: skip
 
@@ -190,3 +192,17 @@ async def test_a_category_slower_than_its_own_history_is_a_warning(world: World)
     assert (slow.subsystem, slow.severity, slow.rung) == ("tools-git", Severity.WARNING, Rung.OPEN)
     assert slow.evidence["detector"] == "latency"
     assert await world.probe.sample() == []
+
+
+def test_a_change_that_cannot_be_undone_any_more_is_a_warning(world: World) -> None:
+    """Once in a while, where it could before; a tool whose changes never could is not news."""
+    for number in range(3):
+        world.call("git_tag", arguments=f"t{number}", changes=1)
+        world.call("file_write", "files", arguments=f"a{number}", changes=1, can_undo=True)
+        world.call("file_read", "files", arguments=f"b{number}")
+    assert world.pushed == []
+    for number in range(3):
+        world.call("file_write", "files", arguments=f"c{number}", changes=1)
+    [full] = world.pushed
+    assert (full.subsystem, full.severity, full.rung) == ("agent", Severity.WARNING, Rung.OPEN)
+    assert full.evidence["detector"] == "undo_full"
