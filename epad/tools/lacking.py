@@ -11,8 +11,8 @@ from typing import Final
 
 from msgspec import Struct
 
-from runners.tools import programs
 from runners.tools.catalogue import CATEGORIES, LIBRARIES, PROGRAMS
+from runners.tools.programs import find
 
 _PACKAGES: Final = {"yaml": "pyyaml"}
 """The names of packages that differ from the module's."""
@@ -34,7 +34,7 @@ class Lack(Struct, frozen=True):
 
 def has_program(name: str) -> bool:
     """Tell if a worker finds this program."""
-    return bool(programs.find(name))
+    return bool(find(name))
 
 
 def has_library(name: str) -> bool:

@@ -47,6 +47,8 @@ TOOL_DECLARATIONS = (
 SHARED_WITH_CHILDREN = frozenset(
     {
         "runners.cell.plan",
+        "runners.tools.catalogue",
+        "runners.tools.programs",
         *(f"runners.tools.{name}" for name in TOOL_DECLARATIONS),
         *(f"runners.egress.{name}" for name in ("addresses", "channel", "messages", "refusal", "rules")),
     }
