@@ -157,6 +157,18 @@ async def test_once_is_for_the_call_that_was_shown(scene: Scene) -> None:
     assert len(scene.starter.started) == 1
 
 
+async def test_an_approval_for_once_waits_for_its_own_call(scene: Scene) -> None:
+    """A call with other arguments neither passes by it nor uses it up."""
+    scene.wait_seconds = 0.02
+    scene.begin()
+    assert (await scene.call(path="a.txt")).reason_code == "consent_needed"
+    scene.consents.approve(1, ONCE, "needed")
+    assert (await scene.call(path="b.txt")).reason_code == "consent_needed"
+    assert [one.number for one in scene.consents.open()] == [2]
+    assert not (await scene.call(path="a.txt")).is_error
+    assert (await scene.call(path="a.txt")).reason_code == "consent_needed"
+
+
 async def test_a_call_that_waited_long_enough_is_told_the_question(scene: Scene) -> None:
     """The question stays open, and the same call goes through once a person has approved it."""
     scene.wait_seconds = 0.02
