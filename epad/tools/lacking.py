@@ -12,7 +12,7 @@ from typing import Final
 from msgspec import Struct
 
 from runners.tools.catalogue import CATEGORIES, LIBRARIES, PROGRAMS
-from runners.tools.programs import find
+from runners.tools.program_paths import find
 
 _PACKAGES: Final = {"yaml": "pyyaml"}
 """The names of packages that differ from the module's."""

@@ -13,11 +13,11 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from runners.tools import beneath, differences, file_changes, files, output, programs
+from runners.tools import beneath, differences, file_changes, files, output, program_paths, programs
 from runners.tools.python_source import MOST_BYTES, Skipped, named
 from runners.tools.signature import Args, PathArg, Result, ToolError, meta
 
-_RUFF: Final = programs.find("ruff")
+_RUFF: Final = program_paths.find("ruff")
 _ENVIRONMENT: Final = {"LC_ALL": "C.UTF-8", "HOME": "/nonexistent", "RAYON_NUM_THREADS": "2", "NO_COLOR": "1"}
 _ALWAYS: Final = ("--isolated", "--no-cache")
 _MOST_BYTES: Final = 4 << 20

@@ -4,25 +4,15 @@ from __future__ import annotations
 
 import os
 import selectors
-import shutil
 import signal
 import subprocess
-import sysconfig
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from pathlib import Path
 from typing import Final
 
 from runners.cell import kernel
 
 STDERR_BYTES: Final = 4096
-_DIRECTORIES: Final = "/usr/bin:/bin:/usr/local/bin"
-
-
-def find(name: str) -> str:
-    """Return the file of a program: beside this Python, where pip puts it, or the system's; empty without one."""
-    found = shutil.which(name, path=f"{sysconfig.get_path('scripts')}:{_DIRECTORIES}")
-    return str(Path(found).resolve()) if found else ""
 
 
 def run(

@@ -30,7 +30,7 @@ from typing import Any, Final
 
 import msgspec
 
-from runners.tools import call, catalogue, programs, sandbox, undoing
+from runners.tools import call, catalogue, program_paths, sandbox, undoing
 from runners.tools.browser_process import BrowserProcess
 from runners.tools.catalogue import Tool
 from runners.tools.frames import FrameError, Reader, Request, frame, parse
@@ -338,7 +338,7 @@ def _end_of(running: Running, status: int) -> dict[str, str]:
 def programs_of(category: str) -> tuple[str, ...]:
     """Return the files that a category's calls may execute."""
     name = catalogue.PROGRAMS.get(category, "")
-    found = programs.find(name) if name else ""
+    found = program_paths.find(name) if name else ""
     return tuple(dict.fromkeys((found, *_helpers(category)))) if found else ()
 
 

@@ -33,22 +33,22 @@ LAYERS: tuple[tuple[str, ...], ...] = (
 )
 # The values that the daemon and a child of its own exchange: they stand with the child, which imports nothing of epad.
 TOOL_DECLARATIONS = (
+    "catalogue",
     "comms",
     "environment_shown",
     "epa",
     "memory",
     "ollama",
+    "program_paths",
     "prompt_library",
     "services",
     "signature",
     "tasks",
 )
-"""The modules of `runners/tools/` that declare types, with no tool's code and no library of a tool."""
+"""The modules of `runners/tools/` that declare, or find programs, with no tool's code and no library of a tool."""
 SHARED_WITH_CHILDREN = frozenset(
     {
         "runners.cell.plan",
-        "runners.tools.catalogue",
-        "runners.tools.programs",
         *(f"runners.tools.{name}" for name in TOOL_DECLARATIONS),
         *(f"runners.egress.{name}" for name in ("addresses", "channel", "messages", "refusal", "rules")),
     }

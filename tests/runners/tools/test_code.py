@@ -14,11 +14,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tool_process import World
 
-from runners.tools import code_imports, code_measures, code_ruff, programs, python_source, symbols
+from runners.tools import code_imports, code_measures, code_ruff, program_paths, python_source, symbols
 from runners.tools.signature import ToolError
 
 ROOT = Path(__file__).parents[3]
-RUFF = programs.find("ruff")
+RUFF = program_paths.find("ruff")
 
 
 def put(world: World, **sources: str | bytes) -> None:
