@@ -108,6 +108,11 @@ class Directories:
         return self.notify_directory(subsystem) / "sock"
 
     @property
+    def results(self) -> Path:
+        """Return the directory of results of tools that were too long for their answers."""
+        return self.state / "results"
+
+    @property
     def undo(self) -> Path:
         """Return the directory of the before-images of files that tools have changed."""
         return self.state / "undo"

@@ -59,6 +59,7 @@ from epad.supervisor.launch import inherited
 from epad.supervisor.log_pump import LogPump, log_configs
 from epad.supervisor.supervisor import Supervisor, Surroundings
 from epad.tools.wire.door import ToolDoor
+from epad.tools.wire.result_resources import ResultResources
 from epad.vault.watched import own_datastores
 
 
@@ -212,7 +213,8 @@ def make_side(foundation: Foundation, *, old_clients: bool) -> SideRoutes:
     if foundation.tools is None:
         return NoSideRoutes()
     log = structlog.get_logger("epad.tools")
-    return ToolDoor(foundation.tools.calls, log, old_clients=old_clients)
+    resources = ResultResources(foundation.tools.results)
+    return ToolDoor(foundation.tools.calls, log, old_clients=old_clients, resources=resources)
 
 
 def make_responses(

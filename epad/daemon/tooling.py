@@ -18,6 +18,7 @@ from epad.tools.catalogue import CatalogueError, load
 from epad.tools.consent import Consents
 from epad.tools.listing import listed, names_of
 from epad.tools.metrics import ToolSeries
+from epad.tools.results import ResultStore
 from epad.tools.undoing import Undoing
 from epad.tools.workers import Workers
 from epad.vault.child import VaultChild
@@ -38,6 +39,7 @@ class Tooling:
     undoing: Undoing
     side: Tasks
     adopting: Callable[[], Awaitable[None]]
+    results: ResultStore
 
     @property
     def pids(self) -> frozenset[int]:
@@ -67,7 +69,7 @@ class Tooling:
             log.error("tools.not_loaded", error=str(error))
             return
         self.side.start(tell_of_unknown(self.undoing, unknown, log), "tools-unknown")
-        self.side.start(sweep_for_ever(self.undoing.store, log), "tools-sweep")
+        self.side.start(sweep_for_ever((self.undoing.store, self.results), log), "tools-sweep")
         log.info(
             "tools.loaded", tools=len(self.calls.catalogue.definitions), sha256=self.calls.catalogue.sha256
         )

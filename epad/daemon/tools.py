@@ -32,6 +32,7 @@ from epad.tools.metrics import ToolSeries
 from epad.tools.output_budget import OutputBudget
 from epad.tools.rates import CallRates
 from epad.tools.repeats import Repeats
+from epad.tools.results import ResultStore
 from epad.tools.sessions import Sessions
 from epad.tools.undo_store import Owner, UndoStore
 from epad.tools.undoing import Undoing
@@ -55,6 +56,7 @@ def make_tools(
     store = UndoStore(given.directories.undo, lambda name: _owner(joints.config.subsystems[name].user))
     policies, doors = Policies(given.directories, os.environ), WorkerDoors(way_out, log)
     starter = CellStarter(lambda: joints.config, policies, planner, zygote, doors, store.directory)
+    results = ResultStore(given.directories.results)
     workers = Workers(starter, log)
     undoing = Undoing.make(store, workers, given.stores.ledger, given.clock.monotonic, log)
     processes = ProcessTable(given.boot_id)
@@ -117,6 +119,7 @@ def make_tools(
         clock=given.clock,
         log=log,
         undoing=undoing,
+        results=results,
         observe=observe,
         output=OutputBudget(output_limit, given.clock),
         own={
@@ -136,7 +139,9 @@ def make_tools(
     adopting = partial(
         calls.session_log.adopt, sessions, given.stores.ledger, lambda name: name in joints.config.subsystems
     )
-    return Tooling(calls, workers, zygote, in_force, consents, vault, series, undoing, Tasks(log), adopting)
+    return Tooling(
+        calls, workers, zygote, in_force, consents, vault, series, undoing, Tasks(log), adopting, results
+    )
 
 
 def make_tool_looks(given: Given, joints: Joints, tools: Tooling | None) -> ToolLooks:

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Sequence
+from typing import Final, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
 from epad.ledger.record import ToolOpened
-from epad.tools.undo_store import UndoStore
 from epad.tools.undoing import READS, UndoError, Undoing
 
 SWEEP_SECONDS: Final = 3_600.0
@@ -41,10 +40,19 @@ async def tell_of_unknown(undoing: Undoing, unknown: Iterable[ToolOpened], log: 
         )  # fmt: skip
 
 
-async def sweep_for_ever(store: UndoStore, log: FilteringBoundLogger) -> None:
-    """Remove before-images that are too old, or too many, every hour."""
+class Swept(Protocol):
+    """A store whose contents have an age at which they go."""
+
+    def sweep(self, now: float) -> int:
+        """Remove what is too old at `now`, in seconds of UTC; return its number."""
+        ...
+
+
+async def sweep_for_ever(stores: Sequence[Swept], log: FilteringBoundLogger) -> None:
+    """Remove before-images and results that are too old, or too many, every hour."""
     while True:
-        gone = await asyncio.to_thread(store.sweep, time.time())
-        if gone:
-            log.info("tools.undo_swept", calls=gone)
+        for store in stores:
+            gone = await asyncio.to_thread(store.sweep, time.time())
+            if gone:
+                log.info("tools.swept", store=type(store).__name__, gone=gone)
         await asyncio.sleep(SWEEP_SECONDS)

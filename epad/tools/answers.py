@@ -45,6 +45,8 @@ class End(Struct, frozen=True):
     wall_ms: int = 0
     undo: str = ""
     """The turn by whose name before-images are kept; empty where none are."""
+    whole: bytes = b""
+    """The whole of a result that was cut, as JSON; empty for one that fits."""
 
     @property
     def is_error(self) -> bool:
@@ -88,7 +90,8 @@ def end_of(answer: WorkerAnswer, running: Running) -> End:
             f"the result has {size} bytes, more than {MOST_RESULT_BYTES}", "ask for less: a limit, or a part"
         )
         return End(ToolOutcome.CUT, content, "output_too_large", effects, cpu_ms, wall_ms)
-    return End(ToolOutcome.DONE, answer.result, "", effects, cpu_ms, wall_ms)
+    whole = bytes(answer.whole)
+    return End(ToolOutcome.DONE, answer.result, "", effects, cpu_ms, wall_ms, whole=whole)
 
 
 def refusal_code(decision: Decision) -> str:

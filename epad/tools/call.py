@@ -49,6 +49,7 @@ from epad.tools.output_budget import OutputBudget
 from epad.tools.protocol import NO_REPLIES, Caller, Definition, Replies, ToolAnswer
 from epad.tools.rates import CallRates
 from epad.tools.repeats import Claim, KeyReused, Repeats
+from epad.tools.results import SPILLED_BYTES, ResultStore
 from epad.tools.running import Running
 from epad.tools.session_log import SessionLog
 from epad.tools.sessions import Session, Sessions
@@ -105,6 +106,7 @@ class CallContext:
     repeats: Repeats | None = None
     """Knows the calls of before by their keys; without it, each call is done."""
     undoing: Undoing | None = None
+    results: ResultStore | None = None
     grace_seconds: float = GRACE_SECONDS
     """How long after a tool's own time its worker may take to say so."""
 
@@ -330,6 +332,8 @@ class ToolCalls:
                 return _refused("", why, "call again later", "ledger_unavailable")
             end = await self._worked(turn, running)
             turn.session.read(turn.risk)
+            if self._context.results is not None:
+                end = await self._context.results.spilled(turn.session, turn.turn, end)
             if self._context.undoing is not None:
                 end = self._context.undoing.ended(turn.session, turn.turn, turn.risk, end)
             closing = self._close(turn, end)
@@ -380,7 +384,10 @@ class ToolCalls:
         try:
             most = OUTPUT_BYTES if turn.reservation is None else turn.reservation.tokens
             call = call_name(turn.session.name, turn.turn)
-            asked = worker.ask(definition.name, turn.arguments, definition.timeout, most, call)
+            spill = SPILLED_BYTES if self._context.results is not None else 0
+            asked = worker.ask(
+                definition.name, turn.arguments, definition.timeout, most, call=call, spill_bytes=spill
+            )
             running.began(worker, asked)
             answer = await asyncio.wait_for(
                 asyncio.shield(asked.answer), definition.timeout + self._context.grace_seconds

@@ -49,6 +49,8 @@ class WorkerAnswer(Struct, frozen=True):
     cpu_ms: float = 0.0
     wall_ms: float = 0.0
     effects: tuple[tuple[str, str | None, str | None], ...] = ()
+    whole: msgspec.Raw = msgspec.Raw()
+    """The whole of a result that was cut, as JSON; empty for one that fits."""
 
 
 _decode = msgspec.json.Decoder(WorkerAnswer).decode
@@ -93,10 +95,21 @@ class Worker:
         return self._is_lost
 
     def ask(
-        self, tool: str, arguments: Mapping[str, object], timeout: float, output_bytes: int, call: str = ""
+        self,
+        tool: str,
+        arguments: Mapping[str, object],
+        timeout: float,
+        output_bytes: int,
+        *,
+        call: str = "",
+        spill_bytes: int = 0,
     ) -> Asked:
-        """Have a tool called; its before-images are kept by the name `call`. Raises WorkerLostError."""
-        return self._ask({"tool": tool, "arguments": arguments, "turn": call}, timeout, output_bytes)
+        """Have a tool called; its before-images are kept by the name `call`. Raises WorkerLostError.
+
+        A result over `output_bytes` is cut, and its whole is in the answer too if it has at most `spill_bytes`.
+        """
+        request = {"tool": tool, "arguments": arguments, "turn": call, "spill_bytes": spill_bytes}
+        return self._ask(request, timeout, output_bytes)
 
     def undo(self, call: str, only: str, own: str, timeout: float, output_bytes: int) -> Asked:
         """Have a call undone; by `only`, looked at or tidied. `own` names the undo itself. Raises WorkerLostError."""

@@ -1,7 +1,8 @@
 """Be the process of one call: confined, told its arguments, and ended by its answer.
 
 It speaks to the worker through a pipe, in parts of one byte of kind, four of length and the JSON: `e` an effect, told
-right after it was made, so that a killed call has told its effects; `r` the result; `x` the error.
+right after it was made, so that a killed call has told its effects; `w` the whole of a result that was cut; `r` the
+result; `x` the error.
 """
 
 from __future__ import annotations
@@ -14,11 +15,12 @@ from typing import Any, Final, NoReturn, cast
 
 import msgspec
 
-from runners.tools import sandbox, undo, undoing
+from runners.tools import output, sandbox, undo, undoing
 from runners.tools.catalogue import Tool
 from runners.tools.frames import Request
 from runners.tools.signature import CONTEXT, Address, CallContext, ToolError
 
+WHOLE: Final = b"w"
 CANNOT_BE_UNDONE: Final = "cannot_be_undone"
 """The field of a result that says so; no tool has one of that name."""
 PART: Final = struct.Struct(">cI")
@@ -81,6 +83,7 @@ def _answer(request: Request, tool: Tool, around: Surroundings) -> tuple[bytes, 
             way_out=around.way_out,
             browser=around.browser,
             output_bytes=request.output_bytes,
+            spill_bytes=request.spill_bytes,
             note_effect=note,
             note_temporary=undo.note_temporary,
         )
@@ -93,12 +96,22 @@ def _answer(request: Request, tool: Tool, around: Surroundings) -> tuple[bytes, 
             answer[CANNOT_BE_UNDONE] = (
                 f"the store of before-images is full; {len(lost)} path(s) were not kept"
             )
-    encoded = msgspec.json.encode(answer)
-    if len(encoded) > max(request.output_bytes, 4096):
-        raise ToolError(
-            f"the answer has {len(encoded)} bytes, over the limit of {request.output_bytes}",
-            "ask for less: a smaller limit, a path, a range",
-        )
+    return _within_bounds(answer, request, around.pipe)
+
+
+def _within_bounds(answer: dict[str, Any], request: Request, pipe: int) -> tuple[bytes, bytes]:
+    """Return the answer's kind and bytes; the whole of one that is cut is told first. Raises ToolError."""
+    encoded, limit = msgspec.json.encode(answer), max(request.output_bytes, 4096)
+    if len(encoded) > limit:
+        if len(encoded) > request.spill_bytes:
+            raise ToolError(
+                f"the answer has {len(encoded)} bytes, over the limit of {request.output_bytes}",
+                "ask for less: a smaller limit, a path, a range",
+            )
+        _send(pipe, WHOLE, encoded)
+        encoded = msgspec.json.encode(output.preview(encoded, limit))
+    elif whole := CONTEXT.get().kept.whole:
+        _send(pipe, WHOLE, msgspec.json.encode(whole))
     return (b"x" if set(answer) == {"error", "hint"} else b"r"), encoded
 
 

@@ -20,6 +20,8 @@ class Request(msgspec.Struct, frozen=True):
     arguments: dict[str, Any] = {}
     timeout: float = 0
     output_bytes: int = 64 << 10
+    spill_bytes: int = 0
+    """How long the whole of a result may be that is told beside its cut one."""
     turn: str = ""
     """The name under which before-images of the call are kept."""
     undo: str = ""

@@ -135,7 +135,9 @@ async def git_diff(args: DiffArgs) -> DiffResult:
         diff, cut = repo.run("diff", *_DIFF, f"--unified={args.context}", *chosen, limit=output.room())
         records = repo.lines("diff", *_DIFF, "--numstat", "-z", *chosen)
     files, _ = output.cut_items(map(_diff_file, records), 1000, output.room() // 4)
-    text, shortened = output.cut_text(diff.decode(errors="replace"), output.room() - output.json_bytes(files))
+    text, shortened = output.cut_and_keep(
+        diff.decode(errors="replace"), output.room() - output.json_bytes(files)
+    )
     return DiffResult(diff=text, files=files, truncated=cut or shortened)
 
 
@@ -266,7 +268,7 @@ async def git_show(args: ShowArgs) -> ShowResult:
     message, _ = output.cut_text(
         "\n".join([commit.subject, *text.split("\n")[4:]]).strip(), output.room() // 4
     )
-    text, shortened = output.cut_text(
+    text, shortened = output.cut_and_keep(
         diff.decode(errors="replace"), output.room() - output.json_bytes([message, head])
     )
     return ShowResult(commit=commit, message=message, diff=text, truncated=cut or shortened)

@@ -66,6 +66,8 @@ class Kept:
     used: int = -1
     number: int = 0
     lost: list[str] = field(default_factory=list)
+    whole: str = ""
+    """The whole of a text that the result has cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +85,8 @@ class CallContext:
     browser: str = ""
     """The DevTools of the worker's browser, or why there is none; empty: this worker has none."""
     output_bytes: int = 64 << 10
+    spill_bytes: int = 0
+    """How long the whole of a result may be that is kept beside its cut one; 0: nothing is kept."""
     deadline: float = field(default_factory=lambda: time.monotonic() + 60)
     note_effect: Callable[[str, str | None, str | None], None] = lambda *_: None
     note_temporary: Callable[[str], None] = lambda _: None

@@ -46,7 +46,7 @@ TEXT_DIFF: Final = meta(
 async def text_diff(args: DiffArgs) -> DiffResult:
     """Compare line by line."""
     diff, ratio = differences.unified(args.a, args.b, context=args.context)
-    return DiffResult(diff=output.cut_text(diff)[0], ratio=ratio)
+    return DiffResult(diff=output.cut_and_keep(diff)[0], ratio=ratio)
 
 
 class Match(msgspec.Struct, frozen=True):

@@ -261,7 +261,7 @@ class Worker:
 
     def _finish(self, running: Running) -> None:
         status, cpu = self._reap(running)
-        effects, answer = parts(bytes(running.said))
+        effects, answer, whole = parts(bytes(running.said))
         if running.ended or answer is None:
             answer = msgspec.json.encode(_end_of(running, status))
         elif answer[0] == ord("r"):
@@ -270,7 +270,8 @@ class Worker:
             answer = b'{"ended":"error",' + answer[2:]
         wall = 1000 * (time.monotonic() - running.began)
         tail = f',"cpu_ms":{cpu:.3f},"wall_ms":{wall:.3f},"effects":[{",".join(effects)}]}}'
-        self._send(f'{{"id":{running.request.id},'.encode() + answer[1:-1] + tail.encode())
+        kept = b',"whole":' + whole if whole and not running.ended else b""
+        self._send(f'{{"id":{running.request.id},'.encode() + answer[1:-1] + kept + tail.encode())
 
     def _refuse(self, request: Request, error: str, hint: str, *, ended: str = "error") -> None:
         told = {"id": request.id, "error": error, "hint": hint, "ended": ended}
@@ -295,9 +296,13 @@ class Worker:
             self._selector.unregister(self._outgoing)
 
 
-def parts(said: bytes) -> tuple[list[str], bytes | None]:
-    """Return a call's effects as JSON, and its answer with the byte of its kind, or None if it is not whole."""
+def parts(said: bytes) -> tuple[list[str], bytes | None, bytes]:
+    """Return a call's effects as JSON, its answer with the byte of its kind, and the whole of one that was cut.
+
+    The answer is None if it has not come whole.
+    """
     effects: list[str] = []
+    whole = b""
     at = 0
     while at + call.PART.size <= len(said):
         kind, size = call.PART.unpack_from(said, at)
@@ -305,10 +310,13 @@ def parts(said: bytes) -> tuple[list[str], bytes | None]:
         at += call.PART.size + size
         if len(body) < size:
             break
-        if kind != b"e":
-            return effects, kind + body
-        effects.append(body.decode())
-    return effects, None
+        if kind == call.WHOLE:
+            whole = body
+        elif kind == b"e":
+            effects.append(body.decode())
+        else:
+            return effects, kind + body, whole
+    return effects, None, b""
 
 
 def _end_of(running: Running, status: int) -> dict[str, str]:

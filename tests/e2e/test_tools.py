@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from installed import QUICK, installation
+from installed import QUICK, Installation, installation
 from tool_agent import Agent, records, scene
 
 from epad.ledger.record import Session, ToolClosed, ToolOpened
@@ -208,3 +208,30 @@ def test_a_write_is_undone_across_the_daemons_death(workspace: Path) -> None:
         undone = [r for r in records(house) if isinstance(r, ToolOpened) and r.tool == "undo"]
         assert [r.parent for r in undone] == [turn]
         assert not list(workspace.rglob(".epad-*"))
+
+
+def test_a_long_result_is_cut_and_read_whole_by_its_session(workspace: Path) -> None:
+    """As a resource; a huge file costs the daemon little, since nobody reads it whole."""
+    with scene(workspace) as (house, agent):
+        text = "".join(f"line {number}\n" for number in range(20_000))
+        answer = agent.mcp("string_transform", text=text, operation="upper")["result"]["structuredContent"]
+        assert len(json.dumps(answer)) < 70_000
+        read = {"jsonrpc": "2.0", "id": 2, "method": "resources/read", "params": {"uri": answer["whole"]}}
+        [content] = json.loads(agent.ask("POST", "/mcp", read))["result"]["contents"]
+        assert json.loads(content["text"]) == {"text": text.upper()}
+        listing = {"jsonrpc": "2.0", "id": 3, "method": "resources/list", "params": {}}
+        [listed] = json.loads(agent.ask("POST", "/mcp", listing))["result"]["resources"]
+        assert listed["uri"] == answer["whole"]
+
+        with (workspace / "huge.txt").open("wb") as file:
+            file.truncate(400 << 20)
+        before = peak_kib(house)
+        assert not agent.call("file_read", path="huge.txt")["is_error"]
+        assert peak_kib(house) - before < 20 << 10
+
+
+def peak_kib(house: Installation) -> int:
+    """The most memory that the daemon has held, in KiB."""
+    assert house.process is not None
+    status = Path(f"/proc/{house.process.pid}/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0])

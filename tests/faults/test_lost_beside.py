@@ -70,6 +70,7 @@ ROWS = {
     "format.json": "format.json",
     "cells": "cells",  # tests/e2e/test_confined.py
     "vault": "vault",  # tests/runners/vault/test_damage.py
+    "results": "results",  # tests/tools/test_results.py
     "undo": "undo",  # tests/tools/test_undo_store.py
     **dict.fromkeys(("run", "lifeboat", "logs", "subsystems", "checkpoints"), "made again by the next start"),
 }

@@ -105,7 +105,7 @@ def main(risk: str, root: Path, attempt: str) -> None:
         call.run(Request(id=1), Tool("test", cast("Any", Meta), tool), need, around, parent)
     os.close(writing)
     with os.fdopen(reading, "rb") as pipe:
-        _, answer = worker.parts(pipe.read())
+        _, answer, _ = worker.parts(pipe.read())
     os.waitpid(pid, 0)
     sys.stdout.write((answer or b"").decode())
 

@@ -211,8 +211,10 @@ def test_a_reader_keeps_half_a_frame() -> None:
 def test_effects_of_a_killed_call_are_told() -> None:
     """They come before the answer, so a call that never answers has told them."""
     part = call.PART.pack(b"e", 13) + b'["a",null,""]'
-    assert worker.parts(part + call.PART.pack(b"r", 9) + b"{}") == (['["a",null,""]'], None)
-    assert worker.parts(part + call.PART.pack(b"r", 2) + b"{}") == (['["a",null,""]'], b"r{}")
+    assert worker.parts(part + call.PART.pack(b"r", 9) + b"{}") == (['["a",null,""]'], None, b"")
+    assert worker.parts(part + call.PART.pack(b"r", 2) + b"{}") == (['["a",null,""]'], b"r{}", b"")
+    whole = call.PART.pack(b"w", 3) + b'"w"'
+    assert worker.parts(whole + part + call.PART.pack(b"r", 2) + b"{}")[1:] == (b"r{}", b'"w"')
 
 
 def test_a_process_that_ends_by_a_signal_is_told() -> None:
