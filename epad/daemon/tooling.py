@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from epad.answers.orders import Limit
 from epad.answers.tools import ToolCategory
 from epad.confinement.zygote import Zygote
 from epad.ledger.errors import LedgerError
@@ -36,6 +37,7 @@ class Tooling:
     consents: Consents
     vault: VaultChild
     series: ToolSeries
+    limits: Callable[[], list[Limit]]
     undoing: Undoing
     side: Tasks
     adopting: Callable[[], Awaitable[None]]

@@ -8,6 +8,7 @@ from functools import partial
 
 import structlog
 
+from epad.answers.orders import Limit
 from epad.confinement.planning import MachinePlanner
 from epad.confinement.policies import Policies
 from epad.confinement.user import find_user
@@ -28,6 +29,7 @@ from epad.storage.event_log import EventLog
 from epad.supervisor.identity import ProcessTable
 from epad.tools.call import CallContext, ToolCalls
 from epad.tools.consent import ConsentContext, Consents
+from epad.tools.limits import limit_rows
 from epad.tools.metrics import ToolSeries
 from epad.tools.output_budget import OutputBudget
 from epad.tools.rates import CallRates
@@ -84,7 +86,7 @@ def make_tools(
         own = None if spec is None else spec.tool_output_tokens_per_hour
         return joints.config.tools.output_tokens_per_hour if own is None else own
 
-    series = ToolSeries(metrics)
+    series, output = ToolSeries(metrics), OutputBudget(output_limit, given.clock)
 
     def observe(event: ToolCalled) -> None:
         series.called(event)
@@ -121,7 +123,7 @@ def make_tools(
         undoing=undoing,
         results=results,
         observe=observe,
-        output=OutputBudget(output_limit, given.clock),
+        output=output,
         own={
             **make_own_tools(given, joints, given.stores.identities, rates, events),
             **make_vault_tools(vault, sees_shared),
@@ -130,6 +132,13 @@ def make_tools(
         repeats=Repeats(given.stores.database, given.stores.ledger, given.clock, log),
     )
     calls = ToolCalls(context)
+
+    def limits() -> list[Limit]:
+        kinds = (
+            ("tool_calls_per_minute", limit, rates.left),
+            ("tool_output_tokens_per_hour", output_limit, output.left),
+        )
+        return list(limit_rows(callers(), kinds))
 
     def callers() -> Mapping[str, tuple[Tier, Profile]]:
         names = [name for name, spec in joints.config.subsystems.items() if spec.gateway]
@@ -140,7 +149,18 @@ def make_tools(
         calls.session_log.adopt, sessions, given.stores.ledger, lambda name: name in joints.config.subsystems
     )
     return Tooling(
-        calls, workers, zygote, in_force, consents, vault, series, undoing, Tasks(log), adopting, results
+        calls,
+        workers,
+        zygote,
+        in_force,
+        consents,
+        vault,
+        series,
+        limits,
+        undoing,
+        Tasks(log),
+        adopting,
+        results,
     )
 
 

@@ -390,7 +390,7 @@ class DaemonOperations:
         return self._result([await self.memory_orders.retract(name, session, f"{reason} ({by})")])
 
     def budgets(self) -> Budgets:
-        return {"budgets": self.budget_orders.show()}
+        return {"budgets": [*self.budget_orders.show(), *self.daemon_status.tools.limits()]}
 
     async def set_budget(
         self, scope: str, values: Mapping[str, float | None], reason: str, by: str

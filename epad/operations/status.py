@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from epad import __version__
 from epad.answers import status as answer
+from epad.answers.orders import Limit
 from epad.answers.tools import ToolCategory
 from epad.configuration.confining import confine_of
 from epad.configuration.directories import Directories
@@ -63,6 +64,11 @@ class ToolView(Protocol):
         """Return the categories as people see them."""
         ...
 
+    @property
+    def limits(self) -> Callable[[], list[Limit]]:
+        """Return the limits on tools, each with its use."""
+        ...
+
 
 class NoTools:
     """For a daemon without tools."""
@@ -72,6 +78,10 @@ class NoTools:
 
     def categories(self, _: Mapping[str, Hold], __: Callable[[str], str]) -> list[ToolCategory]:
         return []
+
+    @property
+    def limits(self) -> Callable[[], list[Limit]]:
+        return list
 
 
 @dataclass(slots=True)

@@ -65,7 +65,7 @@ class Bench:
         self.logs = LogKeeper(lambda name: directory / f"{name}.log", structlog.get_logger())
         self.logs.configure({"chat": LogConfig()})
         self.config = SimpleNamespace(subsystems={})
-        self.tools = SimpleNamespace(targets=lambda: frozenset({"tools-git", "tool:git_commit"}))
+        self.tools = SimpleNamespace(targets=lambda: frozenset({"tools-git", "tool:git_commit"}), limits=list)
         self.reloaded: Exception | list[str] = ["added: c"]
         self.policies: tuple[PolicyChange, ...] = ()
         self.why = ""

@@ -26,7 +26,8 @@ from epad.ledger.rows import open_reader
 from epad.ledger.store import Ledger
 from epad.ledger.verify import Verdict, verify
 from epad.tools.answers import MOST_EFFECTS, MOST_RESULT_BYTES, end_of
-from epad.tools.call import CallContext, ToolCalls
+from epad.tools.call import OUTPUT_BYTES, CallContext, ToolCalls
+from epad.tools.output_budget import OutputBudget
 from epad.tools.protocol import ToolAnswer
 from epad.tools.rates import CallRates
 from epad.tools.running import Running
@@ -52,6 +53,7 @@ class Scene:
     phase: Phase = Phase.NORMAL
     tier: Tier = Tier.AUTHOR
     limit: int = 0
+    output_limit: int = 0
     patterns: tuple[str, ...] | None = None
     process: str = "boot/1/2"
 
@@ -93,6 +95,7 @@ async def make_scene(path: Path) -> Scene:
         workers=Workers(starter, structlog.get_logger()),
         sessions=sessions,
         rates=CallRates(lambda _: holder[0].limit, clock),
+        output=OutputBudget(lambda _: holder[0].output_limit, clock),
         access=access,
         phase=lambda: holder[0].phase,
         profile=lambda _: Profile(holder[0].patterns),
@@ -278,6 +281,22 @@ async def test_a_hold_on_its_tool_or_category_ends_the_call_and_refuses_the_next
     assert (record.outcome, record.row) == (ToolOutcome.REFUSED, "hold/block")
     assert not (await scene.call("host")).is_error
     assert (await scene.call("echo")).is_error is target.startswith("tools-")
+
+
+@pytest.mark.parametrize("change", [{"limit": 10}, {"output_limit": 10 * OUTPUT_BYTES}])
+async def test_of_200_calls_at_once_exactly_as_many_pass_as_have_room(
+    scene: Scene, change: dict[str, int]
+) -> None:
+    """By their number as by their output; what they did not use is there for the next."""
+    for name, value in change.items():
+        setattr(scene, name, value)
+    told = await asyncio.gather(*(scene.call("echo") for _ in range(200)))
+    codes = [one.reason_code for one in told if one.is_error]
+
+    assert len(codes) == 190
+    assert codes[0] == ("tool_calls_per_minute" if "limit" in change else "tool_output_tokens_per_hour")
+    scene.clock.advance(61)
+    assert not (await scene.call("echo")).is_error
 
 
 async def test_a_call_out_of_time_says_so(scene: Scene) -> None:
