@@ -10,6 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from runners.vault.errors import VaultError
+from runners.vault.hidden import revealed
 from runners.vault.memory import ANSWER_BYTES
 from runners.vault.store import By, Store
 
@@ -53,7 +54,8 @@ class Channels:
         )
         messages, left, taint, lowest = list[dict[str, Any]](), ANSWER_BYTES, 0, by.tier
         for number, author, tier, at, text, reply_to, session, label in rows[:limit]:
-            message = {"id": number, "from": author, "tier": tier, "at": round(at, 3), "text": text}
+            shown = text if session == by.session else revealed(text)
+            message = {"id": number, "from": author, "tier": tier, "at": round(at, 3), "text": shown}
             left -= len(msgspec.json.encode(message))
             if left < 0 and messages:
                 break

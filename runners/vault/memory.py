@@ -6,12 +6,13 @@ A session sees its own rows alone; where a person lets it, those in `shared` too
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
 from runners.vault import echo, words
 from runners.vault.errors import VaultError
+from runners.vault.hidden import revealed
 from runners.vault.store import SHARED, By, Store
 
 CONTENT, OBSERVATION = "content", "observation"
@@ -28,6 +29,13 @@ _LIVE: Final = (
 _TEXTS: Final = (
     "SELECT o.id, o.entity_id, e.name, e.entity_type, o.version, o.kind, o.content, o.scope, o.author, o.session,"
     " o.tier, o.taint, o.created_at FROM observations o JOIN entities e ON e.id = o.entity_id"
+)
+_LINKS: Final = (
+    "SELECT r.id, f.id, f.name, r.relation, t.id, t.name FROM relations r"
+    " JOIN entities f ON f.id = r.from_entity JOIN entities t ON t.id = r.to_entity"
+    " WHERE (r.from_entity = ? OR r.to_entity = ?)"
+    " AND r.id > coalesce((SELECT max(up_to_relation) FROM retractions WHERE entity_id IN (f.id, t.id)), 0)"
+    " AND r.session NOT IN (SELECT of_session FROM retractions WHERE of_session IS NOT NULL)"
 )
 
 
@@ -53,6 +61,11 @@ class Text:
     def name(self) -> str:
         """Return the entity's name as sessions know it."""
         return self.qualified.partition("/")[2]
+
+    @property
+    def shown(self) -> str:
+        """Return the content as a session gets it: what others wrote with its hidden characters seen."""
+        return revealed(self.content) if self.scope == SHARED else self.content
 
     @property
     def source(self) -> str:
@@ -106,16 +119,15 @@ class Memory:
         """Put a tombstone on an entity's rows; return their number. Raises VaultError."""
         number = self._own(by, name)
         gone = list(self.texts(number, by))
-        links = self._relations(number, by)
+        links = self._relations(number, by, most=-1)
         self.retract(by, number, reason)
         return {"retracted": len(gone) + len(links)}
 
     def get(self, by: By, *, name: str, depth: int = 1) -> dict[str, Any]:
         """Return an entity, its texts from the newest on, and its relations up to a depth. Raises VaultError."""
         number = self._visible(by, name)
-        texts = sorted(self.texts(number, by), key=lambda text: text.id, reverse=True)
-        first = texts[0]
-        kept = list(fitting(texts))
+        kept = list(fitting(self.texts(number, by, newest_first=True)))
+        first = kept[0]
         self.recalled.note(by, kept)
         shown = {
             "name": first.name,
@@ -125,7 +137,7 @@ class Memory:
         }
         answer = {
             "entity": shown,
-            "observations": [{"text": text.content, "at": round(text.created_at, 3)} for text in kept],
+            "observations": [{"text": text.shown, "at": round(text.created_at, 3)} for text in kept],
             "relations": self._around(number, by, depth),
         }
         return {**answer, **labels(by, kept)}
@@ -142,12 +154,12 @@ class Memory:
         for number, entity_type in found:
             if kind not in {None, entity_type}:
                 continue
-            texts = list(self.texts(number, by))
-            if not texts:
+            newest = next(self.texts(number, by, newest_first=True), None)
+            if newest is None:
                 continue
             if len(entities) == limit:
                 return {"entities": entities, "next": last, **labels(by, read)}
-            newest, last = texts[-1], str(number)
+            last = str(number)
             read.append(newest)
             entities.append(
                 {"name": newest.name, "type": entity_type, "version": newest.version, "source": newest.source}
@@ -167,7 +179,7 @@ class Memory:
         kept = list(fitting([text for text in texts if name in {None, text.name}]))
         if name is not None and not kept:
             raise VaultError(f"there is no prompt {name!r}", "prompt_library without a name lists them")
-        shown = [{"name": text.name, "text": text.content, "source": text.source} for text in kept]
+        shown = [{"name": text.name, "text": text.shown, "source": text.source} for text in kept]
         return {"prompts": shown, **labels(by, kept)}
 
     def entity(self, scope: str, name: str) -> tuple[int, str] | None:
@@ -175,9 +187,11 @@ class Memory:
         found = self.store.rows("SELECT id, entity_type FROM entities WHERE name = ?", f"{scope}/{name}")
         return found[0] if found else None
 
-    def texts(self, entity: int, by: By) -> Iterator[Text]:
-        """Yield an entity's texts that count, in the order of their versions."""
-        for row in self.store.rows(f"{_TEXTS} WHERE o.entity_id = ? AND {_LIVE} ORDER BY o.id", entity):
+    def texts(self, entity: int, by: By, *, newest_first: bool = False) -> Iterator[Text]:
+        """Yield an entity's texts that count, as they are read: whoever needs one reads one."""
+        order = "DESC" if newest_first else "ASC"
+        query = f"{_TEXTS} WHERE o.entity_id = ? AND {_LIVE} ORDER BY o.id {order}"
+        for row in self.store.connection.execute(query, (entity,)):
             if self._is_seen(text := Text(*row), by):
                 yield text
 
@@ -274,30 +288,21 @@ class Memory:
         for _ in range(depth):
             ends: set[int] = set()
             for number in sorted(edge):
-                for row, one, relation, other in self._relations(number, by):
+                for row, one, source, relation, other, target in self._relations(number, by):
                     if len(seen) >= MOST_RELATIONS:
-                        break
-                    seen[row] = {"from": self._name(one), "relation": relation, "to": self._name(other)}
+                        return list(seen.values())
+                    ends_of = source.partition("/")[2], target.partition("/")[2]
+                    seen[row] = {"from": ends_of[0], "relation": relation, "to": ends_of[1]}
                     ends |= {one, other}
             edge = ends - reached
             reached |= ends
         return list(seen.values())
 
-    def _relations(self, entity: int, by: By) -> list[tuple[int, int, str, int]]:
-        """Return the visible relations of an entity."""
-        found = self.store.rows(
-            "SELECT id, from_entity, relation, to_entity, session FROM relations"
-            " WHERE from_entity = ?1 OR to_entity = ?1",
-            entity,
-        )
-        return [
-            (row, one, relation, other)
-            for row, one, relation, other, session in found
-            if session not in self.store.hidden
-            and row > max(self._forgotten(one)[1], self._forgotten(other)[1])
-            and self._scope(one) in by.scopes
-            and self._scope(other) in by.scopes
-        ]
+    def _relations(self, entity: int, by: By, most: int = MOST_RELATIONS) -> list[tuple[Any, ...]]:
+        """Return the newest visible relations of an entity; `most` of -1 is all."""
+        marks = ", ".join("?" * len(by.scopes))
+        query = f"{_LINKS} AND f.scope IN ({marks}) AND t.scope IN ({marks}) ORDER BY r.id DESC LIMIT ?"
+        return self.store.rows(query, entity, entity, *by.scopes, *by.scopes, most)
 
     def _forgotten(self, entity: int) -> tuple[int, int]:
         """Return the last observation and relation that an entity's tombstones cover."""
@@ -307,12 +312,6 @@ class Memory:
             entity,
         )
         return row
-
-    def _name(self, entity: int) -> str:
-        return str(self.store.one("SELECT name FROM entities WHERE id = ?", entity)).partition("/")[2]
-
-    def _scope(self, entity: int) -> str:
-        return str(self.store.one("SELECT scope FROM entities WHERE id = ?", entity))
 
     def _is_live(self, entity: int) -> bool:
         query = f"SELECT 1 FROM observations o WHERE entity_id = ? AND {_LIVE} LIMIT 1"  # noqa: S608
@@ -355,7 +354,7 @@ class Memory:
         )
 
 
-def fitting(texts: list[Text]) -> Iterator[Text]:
+def fitting(texts: Iterable[Text]) -> Iterator[Text]:
     """Yield texts as far as their bytes fit into an answer; the first in any case."""
     left = ANSWER_BYTES
     for number, text in enumerate(texts):

@@ -61,9 +61,9 @@ class Orders:
             if len(rows) == MOST_LISTED:
                 break
             scope = self._store.one("SELECT scope FROM entities WHERE id = ?", number)
-            texts = list(self._memory.texts(number, By(OPERATOR, scope)))
-            if texts:
-                rows.append(_row(texts[-1], scope))
+            newest = next(self._memory.texts(number, By(OPERATOR, scope), newest_first=True), None)
+            if newest is not None:
+                rows.append(_row(newest, scope))
         losses = [sentence for (sentence,) in self._store.rows("SELECT sentence FROM losses ORDER BY id")]
         return {"entities": rows, "hidden_sessions": sorted(self._store.hidden), "losses": losses}
 

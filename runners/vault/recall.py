@@ -56,7 +56,7 @@ class Recall:
             "SELECT rowid, bm25(found, 1.0, 0.0) AS score FROM found WHERE found MATCH ? ORDER BY score LIMIT ?",
             *(matching, most),
         )
-        return [(number, round(-score, 3)) for number, score in rows]
+        return [(number, round(-score, 6)) for number, score in rows]
 
     def _affordable(self, scopes: str, terms: list[str]) -> tuple[list[str], bool]:
         """Return the words to search for, the rarest first, and if even the rarest is too common."""
@@ -90,7 +90,7 @@ def _matching(scopes: str, terms: list[str]) -> str:
 
 
 def _shown(text: Text, score: float) -> dict[str, Any]:
-    content = text.content
+    content = text.shown
     if len(content) > TEXT_CHARACTERS:
         content = content[:TEXT_CHARACTERS] + "…"
     return {

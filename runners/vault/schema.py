@@ -12,7 +12,8 @@
 | journal | the digest of one row above, and the head of the chain that ends with it | |
 
 `entities.name` is `SCOPE/NAME`: the scope is a session, or `shared`. Each row has its author, session, tier, taint and
-turn. `found` is an index for searching, made from `observations`, and no record of anything.
+turn. `found` is an index for searching, made from `observations`, and no record of anything. It has each word's places
+(`detail` is full): without them a table that keeps no content gives every row the score 0.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ CREATE INDEX IF NOT EXISTS messages_of_session ON messages(session);
 CREATE TABLE IF NOT EXISTS losses(id INTEGER PRIMARY KEY, sentence TEXT NOT NULL, {PROVENANCE});
 CREATE TABLE IF NOT EXISTS journal(id INTEGER PRIMARY KEY, kind TEXT NOT NULL, row INTEGER NOT NULL,
   digest BLOB NOT NULL, head BLOB NOT NULL);
-CREATE VIRTUAL TABLE IF NOT EXISTS found USING fts5(text, scope, content='', contentless_delete=1, detail='column',
+CREATE VIRTUAL TABLE IF NOT EXISTS found USING fts5(text, scope, content='', contentless_delete=1,
   tokenize='porter unicode61 remove_diacritics 2');
 """
 _TRIGGERS: Final = "".join(

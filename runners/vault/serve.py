@@ -99,6 +99,7 @@ class Server:
         connection = self._store.connection
         try:
             connection.execute("BEGIN IMMEDIATE")
+            self._store.read_head()
             done = [self._answer(request) for request in requests]
             connection.execute("COMMIT")
         except apsw.Error as error:

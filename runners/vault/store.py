@@ -79,10 +79,15 @@ class Store:
     def load(self) -> None:
         """Read what is kept in memory anew, after a batch that was not committed too."""
         self._used.clear()
+        self.read_head()
         found = self.connection.execute(
             "SELECT DISTINCT of_session FROM retractions WHERE of_session IS NOT NULL"
         )
         self.hidden = {session for (session,) in found}
+
+    def read_head(self) -> None:
+        """Read the head of the chain, at the beginning of a transaction: another life may have written."""
+        self._head = self.one("SELECT head FROM journal ORDER BY id DESC LIMIT 1") or _FIRST_HEAD
 
     def append(self, table: str, by: By, **values: object) -> int:
         """Append a row and its place in the chain; return its id. Raises VaultError where a quota is full."""
@@ -102,14 +107,15 @@ class Store:
     def chain(self, table: str, number: int, row: list[Any]) -> None:
         """Append a row's digest to the journal."""
         digest = digest_of(table, number, row)
-        head = sha256(self.head() + digest).digest()
+        self._head = sha256(self._head + digest).digest()
         self.connection.execute(
-            "INSERT INTO journal(kind, row, digest, head) VALUES(?, ?, ?, ?)", (table, number, digest, head)
+            "INSERT INTO journal(kind, row, digest, head) VALUES(?, ?, ?, ?)",
+            (table, number, digest, self._head),
         )
 
     def head(self) -> bytes:
         """Return the head of the chain: a digest of all rows in their order."""
-        return self.one("SELECT head FROM journal ORDER BY id DESC LIMIT 1") or _FIRST_HEAD
+        return self._head
 
     def one(self, query: str, *values: object) -> Any:
         """Return the first value of the first row; None without one."""

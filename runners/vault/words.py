@@ -11,6 +11,7 @@ import re
 import unicodedata
 import zlib
 from collections.abc import Iterable
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Final
 
@@ -20,12 +21,15 @@ ECHO_WORDS: Final = 8
 """A shorter text that is found in another one is no quotation: it may be a name."""
 _ECHO_LENGTH: Final = 1.5
 _SMALLEST: Final = 3
+_REMEMBERED: Final = 64
+"""Texts of one request are compared, and then stored: each is worked out once."""
 _ORDERS: Final = (0x9E3779B1, 0x85EBCA6B, 0xC2B2AE35)
 _NEGATIONS: Final = frozenset({"no", "not", "never", "none", "without", "cannot", "n't", "don't", "nor"})
 
 words_in = re.compile(r"\w+(?:['\u2019]\w+)?").findall
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def normalised(text: str) -> str:
     """Return a text's words in lower case, parted by one space: what is the same in this form is the same text."""
     return " ".join(words_in(unicodedata.normalize("NFKC", text).casefold()))
@@ -36,6 +40,7 @@ def digest_of(scope: str, normal: str) -> int:
     return int.from_bytes(blake2b(f"{scope}\0{normal}".encode(), digest_size=8).digest(), "big") >> 1
 
 
+@lru_cache(maxsize=_REMEMBERED)
 def sketches_of(scope: str, normal: str) -> tuple[int, int, int]:
     """Return three numbers, each of a text's few smallest hashes: texts that are nearly the same share one of them.
 

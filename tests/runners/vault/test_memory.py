@@ -24,6 +24,24 @@ def test_a_text_is_found_by_its_name_and_by_its_words(desk: Desk) -> None:
     assert desk.found("nothing of this") == []
 
 
+def test_what_fits_best_comes_first(desk: Desk) -> None:
+    """Whatever the order in which it was stored: a rare word counts more than a common one, and two more than one."""
+    for number in range(30):
+        desk.remember(f"other {number}", f"the build number {number} is green")
+    desk.remember("one", "the build wants postgres")
+    desk.remember("both", "the green build needs postgres and redis")
+    scores = [
+        one["score"] for one in desk.ask("memory_search", query="build with redis and postgres")["results"]
+    ]
+
+    assert desk.found("build with redis and postgres")[:2] == [
+        "the green build needs postgres and redis",
+        "the build wants postgres",
+    ]
+    assert scores == sorted(scores, reverse=True)
+    assert scores[0] > scores[1] > scores[2]
+
+
 def test_storing_again_is_a_new_version(desk: Desk) -> None:
     """The old one is kept, and counts no more."""
     desk.remember("build", BUILD)
