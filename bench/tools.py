@@ -35,6 +35,7 @@ _TICK = os.sysconf("SC_CLK_TCK")
 _MIB = 1 << 20
 _BIG_BYTES = 400 * _MIB
 _HANGING = 100
+_IDLE_SECONDS = 3.0
 # A load that repeats itself is what the probes stop.
 _UNWATCHED = "[probes.tools]\nidentical_calls = 1000000\noutput_bytes = 1099511627776\n"
 # Before other work on the machine: a figure made of somebody else's compiler helps nobody.
@@ -51,7 +52,7 @@ class Effort:
     beside: int
 
 
-FULL = Effort(calls=3_000, worker_calls=500, starts=40, beside=1_000)
+FULL = Effort(calls=1_500, worker_calls=500, starts=40, beside=500)
 QUICK_EFFORT = Effort(calls=400, worker_calls=100, starts=10, beside=200)
 
 
@@ -91,16 +92,24 @@ def processor_ms(pid: int) -> float:
     return 1_000 * (int(fields[11]) + int(fields[12])) / _TICK
 
 
-def cost(client: Client, pid: int, count: int, at_once: int = 1) -> float:
-    """The processor time of a server for one call, in microseconds."""
+def idle_ms(pid: int) -> float:
+    """What a process takes a second while nobody calls: the daemon watches, whether there are calls or not."""
+    before, began = processor_ms(pid), time.monotonic()
+    time.sleep(_IDLE_SECONDS)
+    return (processor_ms(pid) - before) / (time.monotonic() - began)
+
+
+def cost(client: Client, pid: int, count: int, at_once: int = 1, idle: float = 0.0) -> float:
+    """The processor time of a server for one call, in microseconds, without what it takes when idle."""
     client.calls(max(20, count // 10))
-    before = processor_ms(pid)
+    before, began = processor_ms(pid), time.monotonic()
     threads = [threading.Thread(target=client.calls, args=(count // at_once,)) for _ in range(at_once)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    return 1_000 * (processor_ms(pid) - before) / (count // at_once * at_once)
+    used = processor_ms(pid) - before - idle * (time.monotonic() - began)
+    return 1_000 * used / (count // at_once * at_once)
 
 
 @contextlib.contextmanager
@@ -159,9 +168,11 @@ def cost_rows(effort: Effort, pid: int, way: Callable[[], Connection]) -> list[R
     """What a call costs the daemon, and those who do less for one."""
     reads = Client(way, "file_stat", {"path": "a.txt"})
     writes = Client(way, "file_write", {"path": "b.txt", "content": "x", "mode": "replace"})
-    alone, many = cost(reads, pid, effort.calls), cost(reads, pid, effort.calls, 16)
-    changed = cost(writes, pid, effort.calls // 4)
-    figures = peers_cost(effort.calls // 4)
+    idle = idle_ms(pid)
+    alone = cost(reads, pid, effort.calls, idle=idle)
+    many = cost(reads, pid, effort.calls, 16, idle)
+    changed = cost(writes, pid, effort.calls // 4, idle=idle)
+    figures = {**peers_cost(effort.calls // 4), "the daemon without calls, ms a second": idle}
     claim = "processor time of the daemon for a call, its record durable"
     return [
         Row(f"{claim}, one at a time", alone, "us", "<= 450", alone <= 450, figures, effort.calls),

@@ -15,8 +15,9 @@ import socket
 import sys
 import sysconfig
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import Enum
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -104,6 +105,9 @@ class CellStarter:
     doors: WorkerDoors
     undo: Callable[[str], str] = lambda _: ""
     """Returns the directory of a subsystem's before-images, made; empty where none are kept. Raises OSError."""
+    _paths: dict[str, tuple[Config, str]] = field(default_factory=dict)
+    _settings: dict[str, tuple[Config, str, object]] = field(default_factory=dict)
+    # Both by subsystem, of the configuration that they were made from: every call asks.
 
     async def start(self, subsystem: str, category: str, ended: Callable[[], None]) -> Started:
         """Start a worker of one category for one subsystem. Raises ConfinementError."""
@@ -140,7 +144,13 @@ class CellStarter:
     def settings(self, subsystem: str) -> object:
         """Return the settings that a worker is started by, to be compared."""
         root, config = self.workspace(subsystem), self.config()
-        return root, config.tools.web.searxng, _as_worker(subsystem, config, (), root).subsystems[subsystem]
+        known = self._settings.get(subsystem)
+        if known is not None and known[0] is config and known[1] == root:
+            return known[2]
+        worker = _as_worker(subsystem, config, (), root).subsystems[subsystem]
+        settings = root, config.tools.web.searxng, worker
+        self._settings[subsystem] = config, root, settings
+        return settings
 
     async def _doors(self, subsystem: str) -> tuple[Door, ...]:
         """Return the door of a worker with network; none where this machine gives its cell no network of its own."""
@@ -150,12 +160,16 @@ class CellStarter:
 
     def workspace(self, subsystem: str) -> str:
         """Return the directory that a subsystem's tools work in; empty where it has none."""
-        config = self.config()
+        config, known = self.config(), self._paths.get(subsystem)
+        if known is None or known[0] is not config:
+            known = self._paths[subsystem] = config, self._path(subsystem, config)
+        return known[1] if os.path.isdir(known[1]) else ""  # noqa: PTH112  # Path takes ten times as long
+
+    def _path(self, subsystem: str, config: Config) -> str:
         spec = config.subsystems[subsystem]
         if spec.kind != "process" and not (spec.working_directory or confine_of(subsystem, config).workspace):
             return ""
-        workspace = self.policies.of(subsystem, config).workspace
-        return workspace if Path(workspace).is_dir() else ""
+        return self.policies.of(subsystem, config).workspace
 
 
 def _options(root: str, undo: str, doors: tuple[Door, ...]) -> Iterator[str]:
@@ -193,6 +207,7 @@ def _as_worker(
     return structs.replace(config, subsystems={**config.subsystems, subsystem: worker})
 
 
+@cache
 def _libraries() -> tuple[str, ...]:
     """Return the directories that the worker's interpreter and its modules are read from."""
     paths = sysconfig.get_paths()

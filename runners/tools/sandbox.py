@@ -13,6 +13,7 @@ import resource
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from runners.cell import kernel, landlock, seccomp
@@ -53,6 +54,12 @@ def missing_walls() -> list[str]:
     return [str(wall) for wall, needed in landlock.ABI.items() if version < needed]
 
 
+def prepare() -> None:
+    """Do once, before the first fork, what each call's process would do anew."""
+    with suppress(OSError):
+        _ruleset()
+
+
 def filter_system_calls() -> bool:
     """Put this process and its children under the filter: no sockets but pairs. Returns if it stands."""
     try:
@@ -90,11 +97,17 @@ def _limit(name: int, value: int) -> None:
 
 def confine(need: Need) -> None:
     """Close all files and TCP ports but those that the call needs, and signals to others. Raises OSError."""
+    wanted = _ruleset()
+    landlock.restrict(wanted, _rules(need, wanted.files), need.ports)
+
+
+@cache
+def _ruleset() -> landlock.Ruleset:
+    """Return the walls that this kernel has. Raises OSError."""
     version = landlock.version()
-    wanted = landlock.ruleset(
+    return landlock.ruleset(
         [wall for wall, needed in landlock.ABI.items() if version >= needed and wall in Wall]
     )
-    landlock.restrict(wanted, _rules(need, wanted.files), need.ports)
 
 
 def _rules(need: Need, everything: int) -> Iterator[tuple[str, int]]:
@@ -115,8 +128,10 @@ def _rules(need: Need, everything: int) -> Iterator[tuple[str, int]]:
 
 
 def forget_descriptors(keep: set[int]) -> None:
-    """Close every descriptor that is not in `keep`."""
-    for name in os.listdir("/proc/self/fd"):
-        if (descriptor := int(name)) not in keep:
-            with suppress(OSError):
-                os.close(descriptor)
+    """Close every descriptor that is not in `keep`, by ranges: a system call for each gap between two of them."""
+    first = 0
+    for kept in sorted(each for each in keep if each >= 0):
+        if first < kept:  # an empty range would be read as one without an end
+            os.closerange(first, kept)
+        first = kept + 1
+    os.closerange(first, os.sysconf("SC_OPEN_MAX"))

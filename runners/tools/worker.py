@@ -95,6 +95,7 @@ class Worker:
             os.set_blocking(descriptor, False)
         # A browser needs system calls that no call may make: its worker's calls are filtered one by one.
         self._filtered = not self._has_browser and sandbox.filter_system_calls()
+        sandbox.prepare()
         self._selector.register(self._incoming, selectors.EVENT_READ)
         gc.collect()
         gc.freeze()  # a collection in a child would copy every page of the modules
