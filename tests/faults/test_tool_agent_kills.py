@@ -206,6 +206,9 @@ def campaign(directory: Path, kills: int, seed: int) -> None:
                     house.start()
                 before = len(worker.done)
                 house.wait(lambda: len(worker.done) > before or worker.errors, "a round after the last kill")
+            except BaseException:
+                worker.deadline = 0.0  # nobody waits for a daemon that does not come back
+                raise
             finally:
                 worker.stopping.set()
                 worker.thread.join()
