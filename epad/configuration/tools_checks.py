@@ -1,4 +1,4 @@
-"""Check `[tools.web]`: hosts that can be read, and a search engine that is one of them."""
+"""Check the reach of tools: hosts that can be read, a search engine among them, a container engine's socket."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ _PORTS = {"http": 80, "https": 443}
 
 
 def check_tools(config: ToolsConfig) -> Iterator[Complaint]:
-    """Yield every fault of the tools' reach into the network."""
+    """Yield every fault of the tools' reach."""
+    if config.docker.socket and not config.docker.socket.startswith("/"):
+        text = f'is {shown(config.docker.socket)}; give the socket\'s path, as "/run/docker.sock"'
+        yield Complaint(("tools", "docker", "socket"), text)
     hosts = ("tools", "web", "hosts")
     yield from check_hosts(hosts, config.web.hosts)
     key, url = ("tools", "web", "searxng"), config.web.searxng

@@ -14,6 +14,12 @@ class WebToolsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     searxng: str
 
 
+class DockerToolsConfig(Struct, frozen=True, forbid_unknown_fields=True):
+    """Sets the container engine that the tools of docker use; empty: they refuse."""
+
+    socket: str
+
+
 class ToolsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Sets the tool door."""
 
@@ -22,3 +28,4 @@ class ToolsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     output_tokens_per_hour: Annotated[int, Meta(ge=0)]
     sse: bool
     web: WebToolsConfig
+    docker: DockerToolsConfig

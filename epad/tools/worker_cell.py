@@ -32,7 +32,7 @@ from epad.confinement.policies import Policies
 from epad.confinement.policy import Access, FileRule
 from epad.confinement.spawner import Spawner
 from epad.confinement.tool_doors import tool_door
-from epad.tools import host_cell
+from epad.tools import engine_cell, host_cell
 from epad.tools.catalogue import ROOT
 from epad.tools.worker import Worker
 from epad.tools.worker_doors import WorkerDoors
@@ -58,10 +58,16 @@ class Place(Enum):
     NETWORK = "no file but the libraries, a door to the way out"
     WORKSPACE_AND_NETWORK = "the subsystem's workspace, a door to the way out"
     HOST = "the host's /proc, the workspace, both to be read alone, no network"
+    ENGINE = "the container engine's socket, the workspace to be read alone, no network"
 
     @property
     def has_workspace(self) -> bool:
-        return self in {Place.WORKSPACE, Place.WORKSPACE_AND_NETWORK, Place.HOST}
+        return self in {Place.WORKSPACE, Place.WORKSPACE_AND_NETWORK} or self.reads_alone
+
+    @property
+    def reads_alone(self) -> bool:
+        """Tell if nothing is written there."""
+        return self in {Place.HOST, Place.ENGINE}
 
     @property
     def has_network(self) -> bool:
@@ -72,6 +78,7 @@ PLACES: Final[Mapping[str, Place]] = {
     "api": Place.WORKSPACE_AND_NETWORK,
     "browser": Place.NETWORK,
     "crypto": Place.NOTHING,
+    "docker": Place.ENGINE,
     "http": Place.NETWORK,
     "monitor": Place.NETWORK,
     "prompt": Place.NOTHING,
@@ -125,6 +132,8 @@ class CellStarter:
         plan = await self.planner.plan(CellOrder(policy, command, environment, Path("/"), doors))
         if place is Place.HOST:
             plan = host_cell.showing_host(plan, self.policies.environ)
+        if place is Place.ENGINE:
+            plan = engine_cell.showing_engine(plan, self.config().tools.docker.socket, subsystem)
         # A name that is not there yet would get a placeholder in the workspace. Here the worker refuses to make it.
         protect = tuple(filter(os.path.exists, plan.tree.protect))
         plan = replace(plan, name=f"tools-{category}", tree=replace(plan.tree, protect=protect))
@@ -148,7 +157,7 @@ class CellStarter:
         if known is not None and known[0] is config and known[1] == root:
             return known[2]
         worker = _as_worker(subsystem, config, (), root).subsystems[subsystem]
-        settings = root, config.tools.web.searxng, worker
+        settings = root, config.tools.web.searxng, config.tools.docker.socket, worker
         self._settings[subsystem] = config, root, settings
         return settings
 
@@ -196,7 +205,7 @@ def _as_worker(
         group=spec.group,
         environment={"HOME": spec.environment["HOME"]} if "HOME" in spec.environment else {},
         confine=ConfineConfig(
-            profile="sealed" if is_host else "workspace",
+            profile="sealed" if place.reads_alone else "workspace",
             workspace=root,
             read=(*_libraries(), *(host_cell.READ if is_host else ())),
             never=confine.never,

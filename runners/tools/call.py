@@ -16,7 +16,7 @@ from typing import Any, Final, NoReturn, cast
 import msgspec
 
 from runners.tools import output, sandbox, undo, undoing
-from runners.tools.catalogue import Tool
+from runners.tools.catalogue import SOCKETS, Tool
 from runners.tools.frames import Request
 from runners.tools.signature import CONTEXT, Address, CallContext, ToolError
 
@@ -49,7 +49,7 @@ def run(request: Request, tool: Tool, need: sandbox.Need, around: Surroundings, 
         sandbox.die_with_parent(parent)
         sandbox.limit(need)
         if not around.is_filtered:
-            sandbox.filter_system_calls()
+            sandbox.filter_system_calls(unix_sockets=tool.category in SOCKETS)
         _confine(need, around)
         _send(around.pipe, *_answer(request, tool, around))
         status = 0

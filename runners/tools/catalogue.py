@@ -19,6 +19,7 @@ CATEGORIES: Final = (
     "crypto",
     "data",
     "database",
+    "docker",
     "epa",
     "files",
     "git",
@@ -53,6 +54,8 @@ DEVICES: Final[dict[str, tuple[str, ...]]] = {
     "system": ("/dev/nvidiactl", *(f"/dev/nvidia{number}" for number in range(16)))
 }
 """The devices that a category's tools ask, by their drivers' own calls."""
+SOCKETS: Final = frozenset({"docker"})
+"""Categories whose tools connect to a Unix socket: the one that the cell of their worker shows."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -60,10 +60,10 @@ def prepare() -> None:
         _ruleset()
 
 
-def filter_system_calls() -> bool:
+def filter_system_calls(*, unix_sockets: bool = False) -> bool:
     """Put this process and its children under the filter: no sockets but pairs. Returns if it stands."""
     try:
-        seccomp.install(Syscalls(unix_sockets=False, datagrams=False))
+        seccomp.install(Syscalls(unix_sockets=unix_sockets, datagrams=False))
     except OSError:
         return False
     return True

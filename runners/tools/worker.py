@@ -93,8 +93,9 @@ class Worker:
         """Serve until the input ends; then no process of a call is left."""
         for descriptor in (self._incoming, self._outgoing):
             os.set_blocking(descriptor, False)
+        sockets = not catalogue.SOCKETS.isdisjoint(self._settings.categories)
         # A browser needs system calls that no call may make: its worker's calls are filtered one by one.
-        self._filtered = not self._has_browser and sandbox.filter_system_calls()
+        self._filtered = not self._has_browser and sandbox.filter_system_calls(unix_sockets=sockets)
         sandbox.prepare()
         self._selector.register(self._incoming, selectors.EVENT_READ)
         gc.collect()

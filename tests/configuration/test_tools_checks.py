@@ -44,6 +44,15 @@ def test_a_fault_names_the_key_and_the_fix(tmp_path: Path, text: str, key: str, 
     assert fix in said
 
 
+def test_the_socket_of_an_engine_is_a_path(tmp_path: Path) -> None:
+    """Not an address, and not a path from somewhere."""
+    for text in ("unix:///run/docker.sock", "tcp://127.0.0.1:2375", "docker.sock"):
+        (said,) = problems(tmp_path, f'[tools.docker]\nsocket = "{text}"')
+        assert "tools.docker.socket" in said
+        assert 'as "/run/docker.sock"' in said
+    assert problems(tmp_path, '[tools.docker]\nsocket = "/run/docker.sock"') == []
+
+
 @pytest.mark.parametrize(
     "text",
     [

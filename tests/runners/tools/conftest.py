@@ -3,6 +3,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import pytest
+from fake_engine import FakeEngine, fake_engine
 from tool_process import World, tool_world
 from web_world import WebWorld, web_world
 
@@ -16,9 +17,18 @@ def shared_web(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WebWorld]:
 
 
 @pytest.fixture(scope="module")
-def shared_world(tmp_path_factory: pytest.TempPathFactory, shared_web: WebWorld) -> Iterator[World]:
+def shared_engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[FakeEngine]:
+    with fake_engine(tmp_path_factory.mktemp("engine") / "s") as made:
+        yield made
+
+
+@pytest.fixture(scope="module")
+def shared_world(
+    tmp_path_factory: pytest.TempPathFactory, shared_web: WebWorld, shared_engine: FakeEngine
+) -> Iterator[World]:
     categories = ",".join(catalogue.CATEGORIES)
-    folder, environment = tmp_path_factory.mktemp("tools"), shared_web.environment
+    folder = tmp_path_factory.mktemp("tools")
+    environment = {**shared_web.environment, **shared_engine.environment}
     with tool_world(folder, categories, *shared_web.options, environment=environment) as made:
         yield made
 
@@ -31,7 +41,14 @@ def web(shared_web: WebWorld) -> WebWorld:
 
 
 @pytest.fixture
-def world(shared_world: World, web: WebWorld) -> World:
+def engine(shared_engine: FakeEngine) -> FakeEngine:
+    """A container engine as it was at the beginning."""
+    shared_engine.fresh()
+    return shared_engine
+
+
+@pytest.fixture
+def world(shared_world: World, web: WebWorld, engine: FakeEngine) -> World:
     """A workspace as it was at the beginning, and the worker that serves it."""
     shared_world.fresh()
     return shared_world

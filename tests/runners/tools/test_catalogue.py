@@ -27,6 +27,7 @@ EXPECTED = {
     "comms": "comms_channels comms_post comms_read",
     "data": "csv_parse ini_parse json_format json_query toml_parse xml_parse yaml_parse",
     "database": "sqlite_query sqlite_schema sqlite_tables",
+    "docker": "docker_exec docker_images docker_inspect docker_logs docker_ps docker_run docker_stats docker_stop",
     "epa": "epa_budget epa_explain epa_report epa_status",
     "files": "file_append file_copy file_delete file_head file_list file_move file_read file_stat file_tail file_wc"
     " file_write",
