@@ -10,6 +10,7 @@ import apsw
 import msgspec
 
 from epad.ledger.errors import RecordError
+from epad.ledger.query import records_of_turn
 from epad.ledger.record import (
     KINDS,
     Record,
@@ -87,9 +88,10 @@ def spans_from(connection: apsw.Connection) -> Iterator[dict[str, Any]]:
             case ToolOpened() as opened_tool:
                 open_tools[opened_tool.turn] = opened_tool
             case ToolClosed() as closed_tool:
-                yield _tool_span(shown.seq, open_tools.pop(closed_tool.turn, None), closed_tool)
+                begun = open_tools.pop(closed_tool.turn, None)
+                yield _tool_span(shown.seq, begun, closed_tool, _trace_of(connection, begun))
     for opened_tool in open_tools.values():
-        yield _tool_span(0, opened_tool, None)
+        yield _tool_span(0, opened_tool, None, _trace_of(connection, opened_tool))
     for opened in open_turns.values():
         yield _span(0, opened, None)
 
@@ -115,7 +117,19 @@ def _in_hex(value: Any) -> Any:
     return [_in_hex(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-def _tool_span(sequence: int, opened: ToolOpened | None, closed: ToolClosed | None) -> dict[str, Any]:
+def _trace_of(connection: apsw.Connection, opened: ToolOpened | None) -> str:
+    """Return the turn at the root: the model's that asked for a tool's, also of one that undoes another tool's."""
+    if opened is None or not opened.parent:
+        return ""
+    above = next(
+        (one for one in records_of_turn(connection, opened.parent) if isinstance(one, ToolOpened)), None
+    )
+    return opened.parent if above is None else above.parent or above.turn
+
+
+def _tool_span(
+    sequence: int, opened: ToolOpened | None, closed: ToolClosed | None, trace: str
+) -> dict[str, Any]:
     """Return the span of a tool's turn: below that of the model's turn which asked for it, if that is known."""
     turn = closed or opened
     if turn is None:
@@ -140,7 +154,7 @@ def _tool_span(sequence: int, opened: ToolOpened | None, closed: ToolClosed | No
     return {
         "name": f"execute_tool {turn.tool}",
         "kind": "SPAN_KIND_INTERNAL",
-        "trace_id": parent or turn.turn,
+        "trace_id": trace or turn.turn,
         "span_id": turn.turn[-16:],
         "parent_span_id": parent[-16:] or None,
         "start_time_unix_nano": (opened or turn).wall_ns,

@@ -14,6 +14,7 @@ from ledger_world import closing, open_ledger, opening, turn_id
 
 from epad.ledger import session_trace
 from epad.ledger.entry import CloseTool, NoteSession, OpenTool
+from epad.ledger.export import spans_from
 from epad.ledger.record import ToolOpened, ToolOutcome
 from epad.ledger.session_trace import KnownSession, TracedTurn
 from epad.ledger.store import Ledger
@@ -163,3 +164,18 @@ async def test_a_damaged_record_is_left_out(book: Book, tmp_path: Path) -> None:
         assert known is not None
         page = session_trace.page_of(connection, known, 0, 10)
     assert [one.any.turn for one in page.turns] == numbers(1, 3)
+
+
+async def test_spans_of_tools_stand_below_the_models_that_asked(book: Book) -> None:
+    """In one trace: the model's turn, the tool's below it, and below that the undo of it."""
+    await book.session(NAMES[0])
+    await book.model(1)
+    await book.tool(2, NAMES[0], parent=turn_id(1))
+    await book.tool(3, NAMES[0], parent=turn_id(2))
+    await book.tool(4, NAMES[0])
+    spans = await book.read(lambda db: list(spans_from(db)))
+    names = [span["name"].split()[0] for span in spans]
+    assert names == ["chat", "execute_tool", "execute_tool", "execute_tool"]
+    assert [span["trace_id"] for span in spans] == [turn_id(1), turn_id(1), turn_id(1), turn_id(4)]
+    parents = [span.get("parent_span_id") for span in spans]
+    assert parents == [None, spans[0]["span_id"], spans[1]["span_id"], None]
