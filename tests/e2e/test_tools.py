@@ -235,3 +235,28 @@ def peak_kib(house: Installation) -> int:
     assert house.process is not None
     status = Path(f"/proc/{house.process.pid}/status").read_text()
     return int(status.partition("VmHWM:")[2].split()[0])
+
+
+def test_a_session_ends_with_its_process_and_outlives_the_daemon(workspace: Path) -> None:
+    """It goes on after `kill -9` of the daemon; a restart of the agent ends it, with by whom; all of it is traced."""
+    with scene(workspace) as (house, agent):
+        first = agent.call("file_read", path="a.txt")["turn"]
+        house.kill()
+        house.start()
+        second = agent.call("file_list")["turn"]
+        assert house.ctl("restart", "agent", "--reason", "a new prompt").returncode == 0
+
+        def ends() -> list[Session]:
+            return [r for r in records(house) if isinstance(r, Session) and not r.began]
+
+        house.wait(ends, "the end of the session")
+        begun = [r.session for r in records(house) if isinstance(r, Session) and r.began]
+        [end] = ends()
+        assert begun == [end.session]
+        assert end.by == "epad"
+        assert end.reason
+        traced = json.loads(house.ctl("trace", end.session, "--json").stdout)
+        assert [one["turn"] for one in traced["turns"]] == [first, second]
+        assert traced["session"]["ended_why"] == end.reason
+        explained = house.ctl("explain", first).stdout
+        assert "row R1/NORMAL let file_read pass" in explained
