@@ -17,6 +17,7 @@ from epad.daemon.joints import Joints
 from epad.daemon.live_changes import LiveChanges
 from epad.daemon.parts import Core, Given, Surfaces
 from epad.daemon.tools import make_tool_looks
+from epad.ledger.effects import states_of
 from epad.metrics.server import MetricsServer
 from epad.operations.all_approvals import AllApprovals
 from epad.operations.host_approvals import HostApprovals
@@ -28,6 +29,7 @@ from epad.operations.reload import Reloader
 from epad.operations.status import DaemonStatus, NoTools
 from epad.operations.tool_approvals import ToolApprovals
 from epad.probing.metrics import SubsystemSeries
+from epad.vault.answers import EFFECT
 from epad.web.alerts import AlertDoor
 from epad.web.reports import Reports
 from epad.web.server import WebPage
@@ -125,7 +127,10 @@ def make_operations(
         ),
         Learning(reloader, given.directories.work),
         make_tool_looks(given, joints, foundation.tools),
-        MemoryOrders(foundation.tools.vault if foundation.tools else None),
+        MemoryOrders(
+            foundation.tools.vault if foundation.tools else None,
+            lambda: stores.ledger.read(lambda connection: states_of(connection, EFFECT)),
+        ),
     )
 
 

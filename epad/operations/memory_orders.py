@@ -2,31 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 import msgspec
 
 from epad import EpadError
 from epad.answers.memory import MemoryList, MemoryProof
+from epad.ledger.errors import LedgerError
 from epad.operations.protocol import ConflictError
 from epad.tools.own import OwnToolError
 from epad.vault.child import VaultChild
 
 
 class MemoryOrders:
-    """Asks the child that keeps the store; None in a daemon without tools. Each method raises ConflictError."""
+    """Asks the child that keeps the store; None in a daemon without tools. Each method raises ConflictError.
 
-    def __init__(self, child: VaultChild | None) -> None:
+    `heads` returns the heads of the store's chain that the ledger has.
+    """
+
+    def __init__(self, child: VaultChild | None, heads: Callable[[], Awaitable[tuple[str, ...]]]) -> None:
         self._child = child
+        self._heads = heads
 
     async def show(self, session: str) -> MemoryList:
         """Return the newest names of a session, or of all."""
         return msgspec.convert(await self._ask("list", {"session": session}), MemoryList)
 
     async def verify(self) -> MemoryProof:
-        """Return the faults of the chain of rows."""
-        return msgspec.convert(await self._ask("verify", {"heads": []}), MemoryProof)
+        """Return the faults of the chain of rows, and the heads in the ledger that it does not have."""
+        try:
+            heads = await self._heads()
+        except LedgerError as error:
+            raise ConflictError(f"the ledger cannot be read: {error}", "epactl ledger verify") from error
+        return msgspec.convert(await self._ask("verify", {"heads": heads}), MemoryProof)
 
     async def promote(self, name: str, session: str, reason: str) -> str:
         """Copy a session's texts under a name to `shared`; return a sentence."""

@@ -89,7 +89,7 @@ class Bench:
             cast("AllApprovals", self),
             self,
             cast("ToolLooks", self),
-            MemoryOrders(None),
+            MemoryOrders(None, lambda: asyncio.sleep(0, ())),
         )
 
     names = ("memory",)
