@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -263,7 +264,10 @@ def orphans(count: int) -> int:
         )
         assert parent.stdout is not None
         with parent.stdout:
-            children = [os.pidfd_open(int(parent.stdout.readline())) for _ in range(count)]
+            pids = [int(parent.stdout.readline()) for _ in range(count)]
+            children = [os.pidfd_open(pid) for pid in pids]
+            while not all(map(_watches, pids)):
+                time.sleep(0.05)
             os.write(writing, line("ping") * (count // 2))
             connection, _ = silent.accept()  # one at least waits for its answer by now
             parent.kill()
@@ -279,6 +283,12 @@ def orphans(count: int) -> int:
 def test_a_killed_parent_leaves_no_relay(count: int) -> None:
     """Of none: neither of those that wait for their host, nor of those that wait for the gateway."""
     assert orphans(count) == 0
+
+
+def _watches(pid: int) -> bool:
+    """Whether a relay knows its parent by now: one whose parent is killed before has its stdin's end alone."""
+    links = Path(f"/proc/{pid}/fd")
+    return any("pidfd" in str(link.readlink()) for link in links.iterdir())
 
 
 def _ended(child: int) -> bool:
