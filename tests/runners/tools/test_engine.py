@@ -86,7 +86,10 @@ def real(folder: Path) -> Iterator[Real]:
     (folder / "work").mkdir()
     (folder / "work" / "notes.txt").write_text("notes\n")
     service = ["podman", *options, "system", "service", "-t", "0", f"unix://{folder}/s"]
-    with subprocess.Popen(service, env=environment) as running, pytest.MonkeyPatch.context() as patch:
+    with (
+        subprocess.Popen(service, cwd=folder, env=environment) as running,
+        pytest.MonkeyPatch.context() as patch,
+    ):
         patch.setenv("EPAD_ENGINE_SOCKET", f"{folder}/s")
         patch.setenv("EPAD_ENGINE_SUBSYSTEM", "agent")
         try:
