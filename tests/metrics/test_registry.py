@@ -39,6 +39,8 @@ LABELS |= {"datastore", "kind", "outcome", "code", "window", "state", "gpu"}
 LABELS |= {"uuid", "vendor", "name", "xid", "resource"}
 # Of the way out: an answer of a person, a reason of its own, up or down.
 LABELS |= {"answer", "why", "direction"}
+# Of tools: their categories, and the rows of the gate's table.
+LABELS |= {"category", "row"}
 
 
 @pytest.fixture
