@@ -28,6 +28,7 @@ INSTEAD = {
     "events -f": "events",
     "init epad.toml": "init first.toml",
     "explain TURN": "explain",  # a turn's name is only known once it is there
+    'undo TURN --reason "wrong"': "tools",
 }
 
 
