@@ -6,12 +6,15 @@ all subsystems, and the operator's. Nobody is asked for a host that is not on it
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from epad.configuration.schema import Config
 from epad.confinement.policy import Policy
-from runners.egress.rules import parse
+from runners.egress.rules import HostRule, parse
 
+LIST: Final = "tools.web"
+"""The name by which changes of the list are told. No subsystem has it, since no such name has a dot."""
 _SEPARATOR: Final = "/"
 """No name of a subsystem has one, so that no subsystem's door can be taken for a tool's."""
 
@@ -34,6 +37,13 @@ def subsystem_of(door: str) -> str:
 def tool_policy(door: str, config: Config) -> Policy:
     """Return the policy of a tool's door; none of a subsystem that is not configured any more has a host."""
     known = subsystem_of(door) in config.subsystems and config.tools.enabled
-    texts = config.tools.web.hosts if known else ()
-    hosts = tuple(sorted({parse(text) for text in texts}, key=str))
-    return Policy(door, "workspace", "", "", (), hosts=hosts)
+    return Policy(door, "workspace", "", "", (), hosts=_hosts(config) if known else ())
+
+
+def policies_with_tools(policies: Mapping[str, Policy], config: Config) -> Mapping[str, Policy]:
+    """Return policies of subsystems, and beside them that of all tools: what widens it needs a reason too."""
+    return {**policies, LIST: Policy(LIST, "workspace", "", "", (), hosts=_hosts(config))}
+
+
+def _hosts(config: Config) -> tuple[HostRule, ...]:
+    return tuple(sorted({parse(text) for text in config.tools.web.hosts}, key=str))

@@ -6,13 +6,17 @@ The last step of `composition.py`: it has every other part already.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from functools import partial
 
 from epad.answers.status import Status
 from epad.api.server import ControlApi
+from epad.configuration.schema import Config
 from epad.confinement.kept_policies import KeptPolicies
 from epad.confinement.metrics import show_cells
 from epad.confinement.policies import Policies
+from epad.confinement.policy import Policy
+from epad.confinement.tool_doors import policies_with_tools
 from epad.daemon.joints import Joints
 from epad.daemon.live_changes import LiveChanges
 from epad.daemon.parts import Core, Given, Surfaces
@@ -45,7 +49,11 @@ def make_surfaces(given: Given, joints: Joints, core: Core) -> Surfaces:
     policies = Policies(given.directories, os.environ)
     kept = KeptPolicies(given.directories.cells / "policies.json")
     former = kept.read()
-    reloader = Reloader(given.config, given.read, joints.apply, foundation.events, policies.all, kept)
+
+    def in_force(config: Config) -> Mapping[str, Policy]:
+        return policies_with_tools(policies.all(config), config)
+
+    reloader = Reloader(given.config, given.read, joints.apply, foundation.events, in_force, kept)
     reloader.tell_of_start(former)
     operations = make_operations(given, joints, core, daemon_status, reloader)
     metrics_server = MetricsServer(

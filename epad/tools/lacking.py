@@ -12,7 +12,7 @@ from typing import Final
 from msgspec import Struct
 
 from runners.tools.catalogue import CATEGORIES, LIBRARIES, PROGRAMS
-from runners.tools.program_paths import find
+from runners.tools.program_paths import chromium, find
 
 _PACKAGES: Final = {"yaml": "pyyaml"}
 """The names of packages that differ from the module's."""
@@ -46,6 +46,7 @@ def lacking(
     categories: Iterable[str] = CATEGORIES,
     program: Callable[[str], bool] = has_program,
     library: Callable[[str], bool] = has_library,
+    browser: Callable[[], str] = chromium,
 ) -> Iterator[Lack]:
     """Yield what is lacking for these categories."""
     for category in categories:
@@ -53,6 +54,12 @@ def lacking(
         if needed and not program(needed):
             yield Lack(
                 category, f"the program {needed} is not installed", _FIXES.get(needed, f"install {needed}")
+            )
+        if category == "browser" and not browser():
+            yield Lack(
+                category,
+                "Chromium is not installed",
+                "apt-get install chromium, or what this system has for it",
             )
         for name in LIBRARIES.get(category, ()):
             if not library(name):

@@ -12,7 +12,6 @@ renderer over has the other pages of that subsystem.
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import tempfile
@@ -21,15 +20,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
+from runners.tools import program_paths
 from runners.tools.signature import Address
 
 START_SECONDS: Final = 50.0
-_PLACES: Final = (
-    "/usr/lib/chromium/chromium",
-    "/usr/lib/chromium-browser/chromium-browser",
-    "/opt/google/chrome/chrome",
-)
-_NAMES: Final = ("chromium", "chromium-browser", "google-chrome")
 _POLL_SECONDS: Final = 0.02
 _PREFERENCES: Final = '{"webrtc": {"ip_handling_policy": "disable_non_proxied_udp"}}'
 """No option is obeyed for this: a page's WebRTC would send by UDP past the proxy."""
@@ -64,7 +58,7 @@ class BrowserProcess:
         if self._process is not None and self._process.poll() is None:
             self._signal(signal.SIGCONT)
             return
-        program = _program()
+        program = program_paths.chromium()
         if self._way_out is None:
             self.place = "there is no way out from here: no page is reached"
         elif not program:
@@ -124,8 +118,3 @@ class BrowserProcess:
             port, path = file.read_text().split("\n")[:2]
             self.port = int(port)
             self.place = f"ws://127.0.0.1:{self.port}{path}"
-
-
-def _program() -> str:
-    found = next((place for place in _PLACES if os.access(place, os.X_OK)), "")
-    return found or next(filter(None, map(shutil.which, _NAMES)), "")

@@ -6,7 +6,14 @@ from pathlib import Path
 
 from epad.configuration.load import load
 from epad.configuration.schema import Config
-from epad.confinement.tool_doors import is_tool_door, subsystem_of, tool_door, tool_policy
+from epad.confinement.changes import policy_changes
+from epad.confinement.tool_doors import (
+    is_tool_door,
+    policies_with_tools,
+    subsystem_of,
+    tool_door,
+    tool_policy,
+)
 
 
 def config(directory: Path, text: str) -> Config:
@@ -43,3 +50,10 @@ def test_the_list_is_the_operators_and_for_subsystems_that_there_are(tmp_path: P
         "b.example:80",
     ]
     assert tool_policy(tool_door("gone", "api"), listed).hosts == ()
+
+
+def test_what_widens_the_list_is_a_change_of_a_policy(tmp_path: Path) -> None:
+    """As that of a subsystem is, and told by the list's name."""
+    before, after = config(tmp_path, ""), config(tmp_path, '[tools.web]\nhosts = ["a.example"]\n')
+    (change,) = policy_changes(policies_with_tools({}, before), policies_with_tools({}, after))
+    assert change.lines() == ("tools.web: + connect a.example:443; at once",)

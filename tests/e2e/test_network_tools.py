@@ -59,7 +59,7 @@ def opened(house: Installation) -> list[tuple[str, str, int]]:
 
 
 def test_a_tool_reaches_the_hosts_on_the_operators_list_and_no_other(workspace: Path) -> None:
-    """None by default, and a reload changes the list at once; each connection is the subsystem's on record.
+    """None by default; a reload changes the list at once, and says why it widens. Each connection is on record.
 
     The agent has no walls of its own here: its tools have theirs.
     """
@@ -69,6 +69,7 @@ def test_a_tool_reaches_the_hosts_on_the_operators_list_and_no_other(workspace: 
             table = house.config.read_text()
             nothing = agent.call("http_fetch", url=url)
             house.config.write_text(table + web(f"127.0.0.1:{port}"))
+            unexplained = house.ctl("reload")
             assert house.ctl("reload", "--reason", "a test").returncode == 0
             served = agent.call("http_fetch", url=url)
             refused = agent.call("http_fetch", url=beside)
@@ -80,6 +81,8 @@ def test_a_tool_reaches_the_hosts_on_the_operators_list_and_no_other(workspace: 
             assert house.ctl("quarantine", "agent", "--reason", "a test").returncode == 0
             house.wait(lambda: agent.call("http_fetch", url=beside)["reason_code"] == "held", "the hold")
 
+    assert unexplained.returncode != 0
+    assert f"tools.web: + connect 127.0.0.1:{port}" in unexplained.stdout + unexplained.stderr
     assert "no rule names the address" in nothing["content"]["error"], nothing
     assert "[tools.web] hosts" in nothing["content"]["hint"]
     assert "\n# Served\n" in served["content"]["text"], served

@@ -22,6 +22,9 @@ def test_a_missing_program_and_a_missing_library_come_with_their_fix() -> None:
     ]
     assert found[0].fix == "pip install 'epad[tools]'"
     assert list(lacking(["git"], lambda _: True)) == []
+    (one,) = lacking(["browser"], browser=str)
+    assert one.what == "Chromium is not installed"
+    assert list(lacking(["browser"], browser=lambda: "/usr/bin/chromium")) == []
 
 
 def test_it_is_looked_for_where_it_is() -> None:
