@@ -36,6 +36,6 @@ class CallRates:
         while calls and calls[0] <= now - WINDOW_SECONDS:
             calls.popleft()
         if len(calls) >= limit:
-            return calls[len(calls) - limit] + WINDOW_SECONDS - now
+            return min(WINDOW_SECONDS, calls[len(calls) - limit] + WINDOW_SECONDS - now)
         calls.append(now)
         return 0.0
