@@ -167,7 +167,7 @@ class ToolCalls:
         del replies  # nothing is asked of clients
         definition = self._catalogue.definitions.get(name)
         if definition is None:
-            return _refused("", f"there is no tool {name!r}", "see the list of tools", "unknown_tool")
+            return _refused("", f"there is no tool {name[:80]!r}", "see the list of tools", "unknown_tool")
         context = self._context
         session = context.sessions.of(caller.subsystem)
         if session.name != caller.session:

@@ -22,12 +22,16 @@ from contextlib import suppress
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeGuard
 from urllib.parse import urlsplit
 
 from epad.tools.shown import cut, visible
 
 _MOST_CHARACTERS: Final = 300
+_MOST_READ: Final = 4_096
+"""Characters of one path or URL, the kernel's own limit for paths: a longer one is shown and compared as a whole."""
+_MOST_ITEMS: Final = 100
+"""Arguments, and requests: no tool takes as many."""
 _PORTS: Final = {"http": 80, "ws": 80, "https": 443, "wss": 443}
 _KINDS: Final = ("method", "mode")
 
@@ -45,14 +49,19 @@ def find_target(arguments: Mapping[str, object], root: str, digest: str) -> Targ
 
     It reads directories that an agent writes, so it may take its time: call it in a thread.
     """
-    for name, find in _FINDERS.items():
+    named = _FINDERS.items() if len(arguments) <= _MOST_ITEMS else ()
+    for name, find in named:
         if name in arguments and (found := find(arguments[name], root)) is not None:
             return Target(_bounded(found.place), _bounded(found.covers) + _narrowed(arguments))
     return Target("what its arguments say", f"with these arguments alone ({digest[:16]})")
 
 
+def _is_read(value: object) -> TypeGuard[str]:
+    return isinstance(value, str) and len(value) <= _MOST_READ
+
+
 def _path(value: object, root: str) -> Target | None:
-    if not isinstance(value, str) or not root or "\0" in value:
+    if not _is_read(value) or not root or "\0" in value:
         return None
     folder, name = os.path.split(os.path.join(root, value.rstrip("/") or value))  # noqa: PTH118 - keeps `..`
     if name in {"", ".", ".."}:
@@ -73,7 +82,7 @@ def _kind(folder: str, name: str) -> str:
 
 
 def _repo(value: object, root: str) -> Target | None:
-    if not isinstance(value, str) or not root or "\0" in value:
+    if not _is_read(value) or not root or "\0" in value:
         return None
     place = visible(os.path.realpath(os.path.join(root, value)))  # noqa: PTH118
     return Target(place, f"in {place}")
@@ -85,7 +94,7 @@ def _url(value: object, _: str) -> Target | None:
 
 
 def _requests(value: object, _: str) -> Target | None:
-    if not isinstance(value, list) or not value:
+    if not isinstance(value, list) or not 0 < len(value) <= _MOST_ITEMS:
         return None
     hosts = [_host(one.get("url")) if isinstance(one, Mapping) else None for one in value]
     methods = {str(one.get("method", "GET")).upper() for one in value if isinstance(one, Mapping)}
@@ -98,7 +107,7 @@ def _requests(value: object, _: str) -> Target | None:
 
 def _host(value: object) -> str | None:
     """Return a URL's host and port; None if it has none that is plain: then it is shown and compared as a whole."""
-    if not isinstance(value, str):
+    if not _is_read(value):
         return None
     try:
         parts = urlsplit(value)
@@ -112,7 +121,7 @@ def _host(value: object) -> str | None:
 
 def _named(kind: str) -> Callable[[object, str], Target | None]:
     def find(value: object, _: str) -> Target | None:
-        if not isinstance(value, str):
+        if not _is_read(value):
             return None
         place = f"{kind} {visible(value)}"
         return Target(place, f"on {place}")
@@ -132,7 +141,7 @@ _FINDERS: Final[Mapping[str, Callable[[object, str], Target | None]]] = {
 
 def _narrowed(arguments: Mapping[str, object]) -> str:
     words = [visible(name) for name, value in sorted(arguments.items()) if value is True]
-    words += [f"{name} {visible(str(arguments[name]))}" for name in _KINDS if name in arguments]
+    words += [f"{name} {visible(str(arguments[name])[:_MOST_READ])}" for name in _KINDS if name in arguments]
     words += ["paths"] if arguments.get("paths") else []
     return "".join(f", {cut(word, 60)}" for word in words)
 

@@ -11,13 +11,13 @@ from msgspec import Meta
 
 from runners.tools import accessibility, browser_pages, output, web_content
 from runners.tools.plain import plain
-from runners.tools.signature import Args, Result, ToolError, meta
+from runners.tools.signature import END, Args, Result, ToolError, meta
 from runners.tools.visible import visible, visible_value
 from runners.tools.web_address import read_address
 
 _TIMEOUT: Final = 60
 _SCRIPT_SECONDS: Final = 5
-PageName = Annotated[str, Meta(pattern="^[0-9A-F]{32}$")]
+PageName = Annotated[str, Meta(pattern="^[0-9A-F]{32}" + END)]
 Ref = Annotated[int, Meta(ge=1)]
 
 

@@ -15,7 +15,7 @@ from msgspec import UNSET, Meta, UnsetType
 
 from runners.tools import beneath, differences, file_changes, files, output, program_paths, programs
 from runners.tools.python_source import MOST_BYTES, Skipped, named
-from runners.tools.signature import Args, PathArg, Result, ToolError, meta
+from runners.tools.signature import END, Args, PathArg, Result, ToolError, meta
 
 _RUFF: Final = program_paths.find("ruff")
 _ENVIRONMENT: Final = {"LC_ALL": "C.UTF-8", "HOME": "/nonexistent", "RAYON_NUM_THREADS": "2", "NO_COLOR": "1"}
@@ -29,7 +29,7 @@ class LintArgs(Args, frozen=True):
     """Names files, and the rules that are wanted, as in E,F,B."""
 
     path: PathArg = "."
-    select: Annotated[str, Meta(pattern="^[A-Z0-9,]{1,200}$")] | None = None
+    select: Annotated[str, Meta(pattern="^[A-Z0-9,]{1,200}" + END)] | None = None
 
 
 class Finding(msgspec.Struct, frozen=True):

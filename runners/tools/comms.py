@@ -6,9 +6,9 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct, field
 
-from runners.tools.signature import Args, Result, meta
+from runners.tools.signature import END, Args, Result, meta
 
-Channel = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9._-]{0,63}$")]
+Channel = Annotated[str, Meta(pattern="^[a-z0-9][a-z0-9._-]{0,63}" + END)]
 _SECONDS: Final = 10
 
 

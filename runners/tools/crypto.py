@@ -16,7 +16,7 @@ from typing import Annotated, Final, Literal
 from msgspec import UNSET, Meta, UnsetType
 
 from runners.tools import output
-from runners.tools.signature import CONTEXT, Args, Result, ToolError, meta
+from runners.tools.signature import CONTEXT, END, Args, Result, ToolError, meta
 
 # OpenSSL reads its settings at the first use, which a call may not.
 hmac.new(b"key", b"", "sha512")
@@ -120,7 +120,7 @@ class SignArgs(Args, frozen=True):
     """Holds a message, and names the key that signs it: a key itself is never an argument."""
 
     message: str
-    key_reference: Annotated[str, Meta(pattern=r"^\{\{secret:[A-Za-z0-9_.-]{1,64}\}\}$")]
+    key_reference: Annotated[str, Meta(pattern=r"^\{\{secret:[A-Za-z0-9_.-]{1,64}\}\}" + END)]
 
 
 class SignResult(Result, frozen=True):

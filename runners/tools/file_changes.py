@@ -9,7 +9,7 @@ from typing import Annotated, Final, Literal
 from msgspec import UNSET, Meta, UnsetType
 
 from runners.tools import beneath, protected, undo, walk
-from runners.tools.signature import CONTEXT, Args, PathArg, Result, ToolError, meta
+from runners.tools.signature import CONTEXT, END, Args, PathArg, Result, ToolError, meta
 from runners.tools.undo import Images
 
 _MOST_COPIED: Final = 256 << 20
@@ -22,7 +22,7 @@ class WriteArgs(Args, frozen=True):
     path: PathArg
     content: str
     mode: Literal["create", "replace"] = "create"
-    if_sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")] | None = None
+    if_sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}" + END)] | None = None
 
 
 class WriteResult(Result, frozen=True):

@@ -6,11 +6,11 @@ from typing import Annotated, Final
 
 from msgspec import Meta, Struct, field
 
-from runners.tools.signature import Args, Result, meta
+from runners.tools.signature import END, Args, Result, meta
 
 Name = Annotated[str, Meta(max_length=120)]
 Text = Annotated[str, Meta(max_length=8192)]
-Kind = Annotated[str, Meta(max_length=40, pattern="^[a-z][a-z0-9_-]*$")]
+Kind = Annotated[str, Meta(max_length=40, pattern="^[a-z][a-z0-9_-]*" + END)]
 _SECONDS: Final = 10
 
 

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from msgspec import Meta
 
 from runners.tools import output
-from runners.tools.signature import Args, ToolError
+from runners.tools.signature import END, Args, ToolError
 from runners.tools.visible import visible
 from runners.tools.web_address import read_address
 from runners.tools.web_exchange import WebAnswer, WebRequest
@@ -30,7 +30,7 @@ _OURS: Final = frozenset(
 class RequestArgs(Args, frozen=True, kw_only=True):
     """Holds a request."""
 
-    method: Annotated[str, Meta(pattern="^[A-Z]{3,10}$")]
+    method: Annotated[str, Meta(pattern="^[A-Z]{3,10}" + END)]
     url: str
     headers: dict[str, str] | None = None
     body: str | None = None

@@ -18,6 +18,8 @@ import msgspec
 
 Risk = Literal["P", "R1", "R2", "W0", "M1", "W1", "N1", "W2", "N2", "X1", "X2", "V1"]
 DESCRIPTION_BYTES: Final = 200
+END: Final = r"(?!\n)$"
+"""Ends a pattern. Python's `$` alone fits before a last line break too; that of schemas, as advertised, does not."""
 
 Address = tuple[str, int]
 PathArg = str
@@ -213,6 +215,8 @@ def _inline(value: Any, components: Mapping[str, Any], within: tuple[str, ...]) 
         )
     drop = {"title", "description"} if value.get("type") == "object" and "title" in value else {"title"}
     kept = {key: _inline(item, components, within) for key, item in value.items() if key not in drop}
+    if isinstance(pattern := kept.get("pattern"), str):
+        kept["pattern"] = pattern.replace(END, "$")
     if isinstance(choices := kept.get("anyOf"), list) and kept.get("default", ...) is None:
         # An argument that may be left out: null, which is the same, would only be noise.
         given = [choice for choice in choices if choice != {"type": "null"}]

@@ -97,6 +97,12 @@ def test_a_host_is_shown_with_its_port(root: Path, url: str, shown: str) -> None
         {"path": None},
         {"requests": [{"url": "https://a.example"}, {"url": "?"}]},
         {"requests": []},
+        {"path": "a/" * 100_000},
+        {"repo": "a/" * 100_000},
+        {"url": f"https://{'a' * 5_000}.example"},
+        {"page": "\u0301" * 5_000},
+        {"requests": [{"url": "https://a.example"}] * 101},
+        {"path": "a", **{f"switch_{number}": True for number in range(200)}},
         {"image": "alpine", "argv": ["rm"]},
         {},
     ],
@@ -104,7 +110,7 @@ def test_a_host_is_shown_with_its_port(root: Path, url: str, shown: str) -> None
 def test_where_no_target_is_plain_the_consent_is_for_the_very_call(
     root: Path, arguments: dict[str, Any]
 ) -> None:
-    """A text that two programs read in two ways covers nothing but itself."""
+    """A text that two programs read in two ways covers nothing but itself, nor does one that no tool takes."""
     assert find(root, arguments) == Target(
         "what its arguments say", f"with these arguments alone ({'d' * 16})"
     )

@@ -23,6 +23,8 @@ PINNED = frozenset(
     {"epa_status", "file_list", "file_read", "file_write", "git_diff", "git_status", "glob", "grep_recursive"}
 )
 _MOST_FOUND = 20
+# The daemon itself ranks the tools, and every agent waits meanwhile.
+_MOST_QUERY_CHARACTERS = 1_000
 _USUALLY_FOUND = 5
 _READS = frozenset({"P", "R1", "R2"})
 _KEPT_LISTS = 64
@@ -33,7 +35,12 @@ _SEARCH_TOOL: dict[str, object] = {
     "inputSchema": {
         "type": "object",
         "properties": {
-            "query": {"type": "string", "minLength": 1, "description": "what the tool should do"},
+            "query": {
+                "type": "string",
+                "minLength": 1,
+                "maxLength": _MOST_QUERY_CHARACTERS,
+                "description": "what the tool should do",
+            },
             "limit": {"type": "integer", "minimum": 1, "maximum": _MOST_FOUND, "default": _USUALLY_FOUND},
         },
         "required": ["query"],
@@ -100,10 +107,12 @@ class Listing:
         query, limit = arguments.get("query"), arguments.get("limit", _USUALLY_FOUND)
         if not isinstance(query, str) or not query.strip():
             return _wrong("query: words that say what the tool should do")
+        if len(query) > _MOST_QUERY_CHARACTERS:
+            return _wrong(f"query: at most {_MOST_QUERY_CHARACTERS} characters")
         if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= _MOST_FOUND:
             return _wrong(f"limit: a whole number from 1 to {_MOST_FOUND}")
         if unknown := arguments.keys() - {"query", "limit"}:
-            return _wrong(f"{min(unknown)}: not an argument of {SEARCH}; it takes query and limit")
+            return _wrong(f"{min(unknown)[:80]}: not an argument of {SEARCH}; it takes query and limit")
         found = listed.search(query, limit)
         content: dict[str, object] = {"tools": found, "of": len(listed.definitions)}
         if not found:

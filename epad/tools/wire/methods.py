@@ -42,7 +42,7 @@ INSTRUCTIONS = (
 UNKNOWN_TOOL = "unknown_tool"
 # As for the header: they are kept in records, and shown to people.
 _MOST_CHARACTERS = 255
-_PARENT_CHARACTERS = 64
+PARENT_CHARACTERS = 64
 
 
 class Methods:
@@ -88,7 +88,7 @@ class Methods:
         name, arguments = meant
         key, parent = (
             asked.key or _mark(asked.meta, KEY_META, _MOST_CHARACTERS),
-            _mark(asked.meta, PARENT_META, _PARENT_CHARACTERS),
+            _mark(asked.meta, PARENT_META, PARENT_CHARACTERS),
         )
         return await self._tools.call(
             caller, name, arguments, key=key, parent=parent or "", replies=asked.replies
@@ -128,11 +128,16 @@ def call_result(answer: ToolAnswer) -> Result:
     return result
 
 
+def is_mark(text: str, most: int) -> bool:
+    """Tell if a text can be a mark that a client gives to a call."""
+    return 0 < len(text) <= most and text.isascii() and text.isprintable()
+
+
 def _mark(meta: Mapping[str, Any], name: str, most: int) -> str | None:
     """Return a mark of a client's `_meta`. Raises ProtocolError."""
     mark = meta.get(name)
     if mark is None:
         return None
-    if not isinstance(mark, str) or not (0 < len(mark) <= most and mark.isascii() and mark.isprintable()):
+    if not isinstance(mark, str) or not is_mark(mark, most):
         raise ProtocolError(INVALID_PARAMS, f"_meta.{name}: 1 to {most} printable ASCII characters")
     return mark

@@ -18,7 +18,7 @@ from epad.gateway.turn import TURN_HEADER
 from epad.tools.lacking import lacking
 from epad.tools.protocol import Definition, ToolAnswer, Tools
 from epad.tools.wire.messages import LATEST_LEGACY, MODERN, encode
-from epad.tools.wire.methods import UNKNOWN_TOOL
+from epad.tools.wire.methods import PARENT_CHARACTERS, UNKNOWN_TOOL, is_mark
 
 TOOLS, CALL, HEALTH = "/tools", "/tools/call", "/health"
 
@@ -52,6 +52,9 @@ class Plain:
         except (msgspec.DecodeError, RequestError, RecursionError) as error:
             says = f'{CALL} takes {{"name": "...", "arguments": {{...}}}}: {error}'
             raise RefusalError(invalid_request(says)) from error
+        if call.parent and not is_mark(call.parent, PARENT_CHARACTERS):
+            says = f"parent: at most {PARENT_CHARACTERS} printable ASCII characters"
+            raise RefusalError(invalid_request(says))
         caller = self._tools.caller(subsystem)
         answer = await self._tools.call(caller, call.name, call.arguments, key=key, parent=call.parent)
         unknown = answer.is_error and answer.reason_code == UNKNOWN_TOOL

@@ -26,8 +26,9 @@ from epad.tools.wire.slow_answer import EVENT_FIELDS, PING, Pauses, event
 STREAM, POSTED = "/sse", "/messages"
 ID = "session_id"
 MOST_STREAMS = 64
+"""Of one subsystem, so that no agent takes another's."""
 MOST_IN_FLIGHT = 32
-"""Of one stream: further messages are refused, so that a client that reads nothing fills no memory."""
+"""Of one stream, answers that wait to be read with them: a client that reads nothing fills no memory."""
 _ACCEPTED = Response(202, b"Accepted", [(b"Content-Type", b"text/plain")])
 _ID_BYTES = 16
 
@@ -59,9 +60,11 @@ class OldClients:
 
     async def stream(self, request: Request, subsystem: str) -> None:
         """Write a stream until its client hangs up. Raises RefusalError, and ConnectionResetError at the end."""
-        if len(self._streams) >= MOST_STREAMS:
+        if sum(one.subsystem == subsystem for one in self._streams.values()) >= MOST_STREAMS:
             raise RefusalError(
-                invalid_request(f"{MOST_STREAMS} streams are open already: POST /mcp needs none")
+                invalid_request(
+                    f"{MOST_STREAMS} streams of {subsystem} are open already: POST /mcp needs none"
+                )
             )
         name, stream = secrets.token_hex(_ID_BYTES), _Stream(subsystem)
         self._streams[name] = stream
@@ -85,7 +88,7 @@ class OldClients:
             raise RefusalError(
                 invalid_request(f"{POSTED}?{ID}: no stream of this id; GET {STREAM} opens one")
             )
-        if len(stream.tasks) >= MOST_IN_FLIGHT:
+        if len(stream.tasks) + stream.answers.qsize() >= MOST_IN_FLIGHT:
             raise RefusalError(
                 invalid_request(f"{MOST_IN_FLIGHT} messages of this stream wait for their answers")
             )

@@ -8,14 +8,15 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from types import ModuleType
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 import pytest
 
 from runners.tools import catalogue, files
-from runners.tools.signature import Args, Result, meta, object_schema
+from runners.tools.signature import END, Args, Result, ToolError, checked, meta, object_schema
 
 EXPECTED = {
     "api": "api_test graphql_query openapi_parse websocket_send",
@@ -122,6 +123,42 @@ def test_a_type_that_holds_itself_has_a_finite_schema() -> None:
         below: list[Any] = []
 
     assert object_schema(Node)["properties"]["below"]["type"] == "array"
+
+
+class Names(Args, frozen=True, kw_only=True):
+    """Holds a text of one form."""
+
+    name: Annotated[str, msgspec.Meta(pattern="^a" + END)]
+
+
+def checked_patterns(arguments: type[msgspec.Struct]) -> list[str]:
+    """Return the patterns that arguments are checked by, as they are before they are advertised."""
+
+    def within(value: Any) -> Iterator[str]:
+        if isinstance(value, dict):
+            if isinstance(value.get("pattern"), str):
+                yield value["pattern"]
+            for each in value.values():
+                yield from within(each)
+        elif isinstance(value, list):
+            for each in value:
+                yield from within(each)
+
+    return list(within(list(msgspec.json.schema_components([arguments]))[1]))
+
+
+def test_no_pattern_takes_a_line_break_at_the_end() -> None:
+    """Python's `$` would: a method with one splits a request's head, a channel with one is another channel."""
+    told = checked_patterns(Names)
+    assert told == [f"^a{END}"]
+    modules = [importlib.import_module(f"runners.tools.{category}") for category in catalogue.CATEGORIES]
+    every = [one for module in modules for each in module.TOOLS for one in checked_patterns(each.args)]
+    assert len(every) > 5
+    assert [pattern for pattern in every if not pattern.endswith(END)] == []
+    assert checked(Names, {"name": "a"}).name == "a"
+    with pytest.raises(ToolError):
+        checked(Names, {"name": "a\n"})
+    assert object_schema(Names)["properties"]["name"]["pattern"] == "^a$"
 
 
 def test_the_list_is_the_same_byte_for_byte_at_each_start() -> None:

@@ -85,6 +85,7 @@ async def test_search_and_call(tmp_path: Path) -> None:
         ("tool_search", {}),
         ("tool_search", {"query": ""}),
         ("tool_search", {"query": 5}),
+        ("tool_search", {"query": "x" * 1_001}),
         ("tool_search", {"query": "x", "limit": 0}),
         ("tool_search", {"query": "x", "limit": True}),
         ("tool_search", {"query": "x", "other": 1}),

@@ -40,6 +40,15 @@ async def test_a_call(w: Wire) -> None:
     assert w.tools.calls == [("writer", "echo", {"text": "x"}, "k", "t-1")]
 
 
+@pytest.mark.parametrize("parent", ["p" * 65, "\x1b[31mred", "two\nlines", "\u202e"])
+async def test_a_parent_that_is_no_turns_name(w: Wire, parent: str) -> None:
+    """It is kept in the ledger and shown to people, so it is refused before anything is done."""
+    status, answer, _ = await w.raw(
+        json.dumps({"name": "echo", "parent": parent}).encode(), path="/tools/call"
+    )
+    assert (status, answer["code"], w.tools.calls) == (400, "invalid_request", [])
+
+
 @pytest.mark.parametrize(
     ("name", "status", "code"),
     [("bad", 200, "failed"), ("refused", 200, "tier_too_low"), ("nowhere", 404, "unknown_tool")],

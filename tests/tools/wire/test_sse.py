@@ -130,6 +130,27 @@ async def test_streams_and_their_messages_are_bounded(
         assert {(await anext(messages))["id"] for _ in range(2)} == {0, 1}
 
 
+async def test_a_client_that_reads_nothing_fills_no_memory(tmp_path: Path) -> None:
+    """Answers that are done and wait to be read count too; one that reads goes on."""
+    text = "x" * 100_000
+    async with old_door(tmp_path) as w, stream(w) as (address, messages):
+        taken = 0
+        while await post(w, address, call("echo", taken, text=text)) == 202:
+            taken += 1
+            assert taken < 1_000
+        assert [(await anext(messages))["id"] for _ in range(taken)] == list(range(taken))
+        assert await post(w, address, call("echo", taken)) == 202
+
+
+async def test_no_subsystem_takes_anothers_streams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sse, "MOST_STREAMS", 1)
+    async with old_door(tmp_path) as w, stream(w, "reader"), stream(w, "writer") as (address, messages):
+        async with w.world.http.get(w.world.url + "/sse", headers=w.world.headers("reader")) as response:
+            assert response.status == 400
+        assert await post(w, address, call("echo", 7)) == 202
+        assert (await anext(messages))["id"] == 7
+
+
 async def test_the_official_client(tmp_path: Path) -> None:
     """As programs of 2024 use it."""
     pytest.importorskip("mcp", reason="mcp, the official client, is not installed")
