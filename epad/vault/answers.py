@@ -7,6 +7,7 @@ UNTRUSTED; of `shared`, which is kept for this machine's own, PRIVATE too.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any, Final
 
 import msgspec
@@ -20,10 +21,14 @@ from runners.tools.memory import TOOLS as MEMORY
 from runners.tools.prompt_library import TOOLS as PROMPTS
 from runners.tools.signature import ToolMeta
 from runners.tools.tasks import TOOLS as TASKS
+from runners.tools.visible import visible
 
 DECLARED: Final[tuple[ToolMeta, ...]] = (*MEMORY, *TASKS, *COMMS, *PROMPTS)
 EFFECT: Final = "vault"
 """The target of a write's effect on the record: the head of the store's chain before and after it."""
+
+TEXTS: Final = frozenset({"text", "content", "title", "detail", "evidence", "reason", "save"})
+"""The arguments that are texts, and not names: in a name hidden characters are refused."""
 
 MaySeeShared = Callable[[str], bool]
 """Tells if a subsystem's sessions may read `shared`."""
@@ -36,7 +41,7 @@ def make_vault_tools(child: VaultChild, may_see_shared: MaySeeShared) -> dict[st
 
 def _tool(declared: ToolMeta, child: VaultChild, may_see_shared: MaySeeShared) -> OwnTool:
     async def tool(call: OwnCall) -> msgspec.Struct:
-        arguments = msgspec.structs.asdict(call.checked(declared.args))
+        arguments = msgspec.structs.asdict(_seen(call).checked(declared.args))
         shared = may_see_shared(call.session.subsystem)
         answer = await child.ask(declared.name, {"by": by(call, shared=shared), "arguments": arguments})
         _label(call.session, answer.pop("read", {}))
@@ -45,6 +50,15 @@ def _tool(declared: ToolMeta, child: VaultChild, may_see_shared: MaySeeShared) -
         return msgspec.convert(answer, declared.result)
 
     return tool
+
+
+def _seen(call: OwnCall) -> OwnCall:
+    """Return a call whose texts hide nothing: what it stores is read by others, and by a person in a terminal."""
+    shown = {
+        name: visible(value) if name in TEXTS and isinstance(value, str) else value
+        for name, value in call.arguments.items()
+    }
+    return replace(call, arguments=shown)
 
 
 def by(call: OwnCall, *, shared: bool) -> Mapping[str, object]:

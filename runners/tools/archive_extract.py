@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from runners.tools import beneath, file_changes, output
-from runners.tools.archive_members import Archive, Blocks, Member, place_of, shown, survey
+from runners.tools.archive_members import MOST_DEPTH, Archive, Blocks, Member, place_of, shown, survey
 from runners.tools.signature import CONTEXT, ToolError
 from runners.tools.undo import DIRECTORY, Images
 
@@ -82,6 +82,8 @@ def _unpack_one(member: Member, blocks: Blocks, destination: str, unpacked: Unpa
 def make_directories(path: str) -> str | None:
     """Make a directory and those above it that are not there; return the name of the before-images, if one was made."""
     images = Images()
+    if (deep := path.count("/")) >= MOST_DEPTH:
+        raise ToolError(f"the directory lies {deep + 1} directories deep", f"at most {MOST_DEPTH} are made")
     for part in _above(path):
         with beneath.parent_of(part) as (folder, name), beneath.translated(part):
             if beneath.status(folder, name) is None:

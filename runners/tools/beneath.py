@@ -19,6 +19,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from runners.cell import kernel
+from runners.tools.git_places import makes_repository, repository_above
 from runners.tools.protected import never_read, never_written
 from runners.tools.signature import CONTEXT, ToolError
 
@@ -98,14 +99,24 @@ def parent_of(path: str) -> Iterator[tuple[int, str]]:
     descriptor = _walk(folder or ".", os.O_RDONLY | os.O_DIRECTORY)
     try:
         # By its real place too: a link to `.git` has another name.
-        for place in (relative, f"{real_path(descriptor)}/{name}"):
+        inside = real_path(descriptor)
+        for place in (relative, f"{inside}/{name}"):
             if never_written(place):
                 raise ToolError(
                     f"{place!r} is not written by tools", "a program or a person obeys it: ask a person"
                 )
+        if repository_above(root(), inside) or makes_repository(root(), inside, {name}):
+            raise ToolError(
+                f"{path!r} would be a part of a bare git repository", "git obeys what is in one: ask a person"
+            )
         yield descriptor, name
     finally:
         os.close(descriptor)
+
+
+def real_place(folder: int, name: str) -> str:
+    """Return the path of a name in an open directory, relative to the workspace. Raises ToolError for one outside."""
+    return joined((real_path(folder), name))
 
 
 def replace(
@@ -215,11 +226,11 @@ def hash_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def hash_at(path: str) -> str | None:
-    """Return the SHA-256 of the regular file at a path; None where there is none, or a link."""
+def hash_at(path: str, most: int | None = None) -> str | None:
+    """Return the SHA-256 of the regular file at a path; None for none, a link, or over `most` bytes."""
     with parent_of(path) as (folder, name):
         found = status(folder, name)
-        if found is None or not stat.S_ISREG(found.st_mode):
+        if found is None or not stat.S_ISREG(found.st_mode) or (most is not None and found.st_size > most):
             return None
         descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     try:

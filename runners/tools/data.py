@@ -13,7 +13,7 @@ from typing import Annotated, Any, Final
 from msgspec import UNSET, Meta, UnsetType
 
 from runners.tools import beneath, optional, output
-from runners.tools.plain import plain
+from runners.tools.plain import MOST_DEPTH, plain
 from runners.tools.signature import Args, PathArg, Result, ToolError, meta
 
 _JMESPATH: Final = optional.load("jmespath")
@@ -229,12 +229,27 @@ async def yaml_parse(args: SourceArgs) -> ValueResult:
     """Parse by the safe loader. Aliases count as often as they are used, while the value is made."""
     yaml = optional.need(_YAML, "pyyaml")
     text = source(args, _MOST_SLOW_BYTES)
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
     try:
-        documents = list(yaml.load_all(text, Loader=getattr(yaml, "CSafeLoader", yaml.SafeLoader)))
+        _refuse_deep_yaml(yaml, text, loader)
+        documents = list(yaml.load_all(text, Loader=loader))
     except (yaml.YAMLError, ValueError, TypeError, AttributeError) as error:
         raise ToolError(f"not YAML: {error}"[:500], "tags that make Python objects are refused") from None
     value = documents[0] if len(documents) == 1 else documents
     return ValueResult(value=output.whole(plain(value if documents else None), "parse a smaller document"))
+
+
+def _refuse_deep_yaml(yaml: Any, text: str, loader: Any) -> None:
+    """Raise ToolError for a deep document, by its events: the library makes the value by recursion in C."""
+    depth = 0
+    for event in yaml.parse(text, Loader=loader):
+        kind = type(event).__name__
+        if kind in {"SequenceStartEvent", "MappingStartEvent"}:
+            depth += 1
+        elif kind in {"SequenceEndEvent", "MappingEndEvent"}:
+            depth -= 1
+        if depth > MOST_DEPTH:
+            raise ToolError(f"the document is nested over {MOST_DEPTH} deep", "give a flatter document")
 
 
 TOML_PARSE: Final = meta(
@@ -312,7 +327,7 @@ async def xml_parse(args: XmlArgs) -> ValueResult:
         value = (
             _element(tree) if args.query is None else [_element(each) for each in tree.findall(args.query)]
         )
-    except (defused.ParseError, SyntaxError, KeyError, ValueError) as error:
+    except (defused.ParseError, SyntaxError, KeyError, ValueError, TypeError) as error:
         told = type(error).__name__ if "Forbidden" in type(error).__name__ else error
         raise ToolError(
             f"not XML that is read: {told}", "no DOCTYPE, no entities; the query is ElementTree's"

@@ -180,16 +180,20 @@ async def file_move(args: PairArgs) -> MoveResult:
     """Rename in one step; the kernel refuses to replace unless that was asked for."""
     images = Images()
     with beneath.parent_of(args.source) as (here, old), beneath.parent_of(args.destination) as (there, new):
-        source = beneath.joined((beneath.real_path(here), old))
-        target = beneath.joined((beneath.real_path(there), new))
+        source = beneath.real_place(here, old)
+        target = beneath.real_place(there, new)
         if (moving := beneath.status(here, old)) is None:
             raise ToolError(
                 f"there is nothing at {args.source!r}", "file_list shows the names that are there"
             )
         if stat.S_ISDIR(moving.st_mode):
-            _refuse_protected_below(args.source)
-        before = beneath.hash_at(args.destination)
-        gone = beneath.hash_at(args.source)
+            _refuse_protected_below(args.source, target)
+        if stat.S_ISLNK(moving.st_mode) and protected.leads_to_protected(target):
+            raise ToolError(
+                f"{target!r} would be a link, and what it leads to obeyed", "a person can do this in a shell"
+            )
+        before = beneath.hash_at(args.destination, undo.MOST_HASHED)
+        gone = beneath.hash_at(args.source, undo.MOST_HASHED)
         found = beneath.status(there, new)
         if found is not None and (found.st_dev, found.st_ino) == (moving.st_dev, moving.st_ino):
             # To the kernel this rename is done when nothing is done.
@@ -246,9 +250,9 @@ async def file_delete(args: DeleteArgs) -> DeleteResult:
         status = beneath.status(folder, name)
         if status is None:
             raise ToolError(f"there is nothing at {args.path!r}", "file_list shows the names that are there")
-        path = beneath.joined((beneath.real_path(folder), name))
+        path = beneath.real_place(folder, name)
         if stat.S_ISDIR(status.st_mode) and args.recursive:
-            _refuse_protected_below(args.path)
+            _refuse_protected_below(args.path, path)
         with beneath.translated(args.path):
             _delete(folder, name, path, images, deleted, recursive=args.recursive)
     return DeleteResult(deleted=deleted[:200], undo=images.made or UNSET)
@@ -276,7 +280,8 @@ def _delete(
         os.rmdir(name, dir_fd=folder)
         before = None
     else:
-        before = _hash_in(folder, name) if stat.S_ISREG(found.st_mode) else None
+        is_hashed = stat.S_ISREG(found.st_mode) and found.st_size <= undo.MOST_HASHED
+        before = _hash_in(folder, name) if is_hashed else None
         images.keep(folder, name, path, undo.NOTHING)
         os.unlink(name, dir_fd=folder)
     deleted.append(path)
@@ -291,11 +296,17 @@ def _hash_in(folder: int, name: str) -> str:
         os.close(descriptor)
 
 
-def _refuse_protected_below(path: str) -> None:
-    """Refuse a directory that has protected names in it: to move it away and back would be to write them."""
+def _refuse_protected_below(path: str, target: str) -> None:
+    """Refuse a directory that has protected names in it, where it is or at its target.
+
+    To move one away and back would be to write them, and `autostart` has another meaning below `.config`.
+    """
+    with beneath.parent_of(path) as (folder, name):
+        base = beneath.real_place(folder, name)
     for found in walk.entries(path, unreadable=True):
-        if protected.never_written(found.path):
-            raise ToolError(f"{found.path!r} in it is not written by tools", "a person can move or delete it")
+        for place in (found.path, target + found.path.removeprefix(base)):
+            if protected.never_written(place):
+                raise ToolError(f"{place!r} in it is not written by tools", "a person can move or delete it")
 
 
 class Changed:
@@ -321,7 +332,7 @@ def put(
         images.keep(folder, name, real, undo.file_state(hashes[0]))
 
     with beneath.parent_of(path) as (folder, name):
-        real = beneath.joined((beneath.real_path(folder), name))
+        real = beneath.real_place(folder, name)
         if not may_exist and beneath.status(folder, name) is not None:
             raise beneath.already_there(path)
         beneath.replace_in(folder, name, write, path=path, may_exist=may_exist, mode=mode)

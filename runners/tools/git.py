@@ -131,14 +131,17 @@ async def git_diff(args: DiffArgs) -> DiffResult:
     """Resolve the target to hashes first, so that it cannot be taken for an option."""
     paths = repository.relative_paths(args.paths or [])
     with repository.opened(args.repo) as repo:
-        chosen = [*(["--cached"] if args.staged else []), *_range(repo, args.target), "--", *paths]
+        compared = [*(["--cached"] if args.staged else []), *_range(repo, args.target), "--"]
+        names = repo.lines("diff", *_DIFF, "--name-only", "-z", *compared, *paths)
+        paths, hidden = repo.readable(names, paths)
+        chosen = [*compared, *paths]
         diff, cut = repo.run("diff", *_DIFF, f"--unified={args.context}", *chosen, limit=output.room())
         records = repo.lines("diff", *_DIFF, "--numstat", "-z", *chosen)
     files, _ = output.cut_items(map(_diff_file, records), 1000, output.room() // 4)
     text, shortened = output.cut_and_keep(
         diff.decode(errors="replace"), output.room() - output.json_bytes(files)
     )
-    return DiffResult(diff=text, files=files, truncated=cut or shortened)
+    return DiffResult(diff=text, files=files, truncated=cut or shortened or hidden)
 
 
 def _range(repo: Repository, target: str | None) -> list[str]:
@@ -195,6 +198,8 @@ GIT_LOG: Final = meta(
 async def git_log(args: LogArgs) -> LogResult:
     """List commits that HEAD leads to."""
     paths = repository.relative_paths([args.path] if args.path else [])
+    if any(ord(each) < 32 for each in f"{args.since or ''}{args.until or ''}"):
+        raise ToolError("a time has control characters", "as in 2026-11-30, or 2 weeks ago")
     times = [f"--{name}={value}" for name, value in (("since", args.since), ("until", args.until)) if value]
     with repository.opened(args.repo) as repo:
         if not repo.head()[1]:
@@ -260,9 +265,10 @@ async def git_show(args: ShowArgs) -> ShowResult:
             "--no-show-signature",
             sha,
             "--",
-            *paths,
         ]
-        diff, cut = repo.run(*shown, limit=output.room())
+        names = repo.lines(*shown[:1], "--name-only", "-z", *shown[1:], *paths)
+        paths, hidden = repo.readable(names, paths)
+        diff, cut = repo.run(*shown, *paths, limit=output.room())
     head, _, _ = (text := whole.decode(errors="replace")).partition("\n\n")
     commit = _commit("\n".join(text.split("\n")[:4]))
     message, _ = output.cut_text(
@@ -271,7 +277,7 @@ async def git_show(args: ShowArgs) -> ShowResult:
     text, shortened = output.cut_and_keep(
         diff.decode(errors="replace"), output.room() - output.json_bytes([message, head])
     )
-    return ShowResult(commit=commit, message=message, diff=text, truncated=cut or shortened)
+    return ShowResult(commit=commit, message=message, diff=text, truncated=cut or shortened or hidden)
 
 
 class BlameLine(msgspec.Struct, frozen=True):

@@ -52,6 +52,7 @@ async def git_commit(args: CommitArgs) -> CommitResult:
     with repository.opened(args.repo) as repo:
         if paths:
             touched = repo.lines("ls-files", "-z", "-m", "-o", "-d", "--exclude-standard", "--", *paths)
+            repo.refuse_unreadable(touched)
             repo.refuse_filtered(list(dict.fromkeys(touched))[:1000])
             repo.run("add", "--all", "--", *paths, changes=True)
         name, old = repo.head()
@@ -230,9 +231,7 @@ async def git_stash(args: StashArgs) -> StashResult:
         if args.action == "pop":
             if not old:
                 raise ToolError("nothing is put aside", "git_stash with action=push puts changes aside")
-            repo.refuse_protected(
-                repo.lines("diff", "--name-only", "-z", "--no-ext-diff", "stash@{0}^1", "stash@{0}", "--")
-            )
+            repo.refuse_protected(_put_aside(repo))
             repo.run("stash", "pop", "--quiet", changes=True)
         elif args.action == "push":
             modified = repo.lines("diff", "--name-only", "-z", "--no-ext-diff", "HEAD", "--")
@@ -245,6 +244,15 @@ async def git_stash(args: StashArgs) -> StashResult:
                 repo.place("refs/stash"), *(each[0][0] if each else None for each in (old, new))
             )
     return StashResult(stashes=output.cut_items([each[1] for each in new], 500)[0])
+
+
+def _put_aside(repo: Repository) -> list[str]:
+    """Return the files of the newest stash; a third parent has those that git did not know, if they were taken."""
+    names = repo.lines("diff", "--name-only", "-z", "--no-ext-diff", "stash@{0}^1", "stash@{0}", "--")
+    unknown, _ = repo.run("rev-parse", "--verify", "--quiet", "stash@{0}^3", accept=(0, 1))
+    if unknown:
+        names += repo.lines("ls-tree", "-r", "-z", "--name-only", unknown.decode().strip(), "--")
+    return names
 
 
 def _stashes(repo: Repository) -> list[tuple[str, str]]:

@@ -65,11 +65,18 @@ def _scalar(value: Any) -> Any:
             return value.isoformat()
         case int():
             # A number that most readers of JSON would round is told as a text.
-            return value if -_BIGGEST <= value < _BIGGEST else str(value)
+            return value if -_BIGGEST <= value < _BIGGEST else _digits(value)
         case float():
             return value if math.isfinite(value) else str(value)
         case _:
             return base64.b64encode(value).decode() if isinstance(value, bytes) else _text(str(value))
+
+
+def _digits(value: int) -> str:
+    try:
+        return str(value)
+    except ValueError:
+        raise ToolError("a whole number has over 4,300 digits", "write it as a text") from None
 
 
 def _text(value: str) -> str:

@@ -24,7 +24,8 @@ NEVER_WRITTEN: Final = frozenset(
             ".gnupg",
             ".epad",
         ),
-        *(".bash_login", ".bash_logout", ".bash_profile", ".bashrc", ".profile", ".zlogin", ".zlogout"),
+        *(".bash_aliases", ".bash_login", ".bash_logout", ".bash_profile", ".bashrc", ".profile", ".zlogin"),
+        *(".cshrc", ".kshrc", ".lldbinit", ".login", ".tcshrc", ".tmux.conf", ".screenrc", ".zlogout"),
         *(".zprofile", ".zshenv", ".zshrc", ".pam_environment", ".xinitrc", ".xprofile", ".xsession"),
         *(".xsessionrc", ".inputrc", ".gdbinit", ".pdbrc", ".vimrc", ".exrc", ".emacs", ".npmrc"),
     )
@@ -34,7 +35,8 @@ NEVER_WRITTEN: Final = frozenset(
 NEVER_WRITTEN_BELOW: Final = (
     *(".config/autostart", ".config/environment.d", ".config/fish", ".config/git", ".config/systemd"),
     *(".config/zsh", ".config/epad", ".local/bin", ".local/share/applications", ".local/share/dbus-1"),
-    *(".local/share/systemd", ".local/share/epad", ".local/state/epad", "systemd/system", "systemd/user"),
+    *(".config/plasma-workspace/env", ".config/user-dirs.dirs", ".local/lib", ".local/share/systemd"),
+    *(".local/share/epad", ".local/state/epad", "systemd/system", "systemd/user"),
 )
 """Paths of which no part is written, wherever they are in a path."""
 
@@ -60,6 +62,16 @@ def never_written(path: str) -> bool:
 def never_read(path: str) -> bool:
     """Tell if a path below the workspace is one that tools do not read."""
     return _holds(_parts(path), NEVER_READ)
+
+
+def leads_to_protected(path: str) -> bool:
+    """Tell if a protected path may begin with this one: a link there would give what it leads to a protected name."""
+    whole = f"/{'/'.join(_parts(path))}"
+    return any(
+        whole.endswith(f"/{'/'.join(parts[:at])}")
+        for parts in ([*each.casefold().split("/")] for each in (*NEVER_WRITTEN_BELOW, *NEVER_READ))
+        for at in range(1, len(parts))
+    )
 
 
 def _parts(path: str) -> list[str]:

@@ -14,7 +14,12 @@ from runners.tools.signature import ToolError
 
 _RE2: Final = optional.load("re2")
 _FLAGS: Final = {"i": re.IGNORECASE, "m": re.MULTILINE, "s": re.DOTALL, "x": re.VERBOSE}
-_WRONG: Final[tuple[type[Exception], ...]] = (re.error, IndexError, *([_RE2.error] if _RE2 else []))
+_WRONG: Final[tuple[type[Exception], ...]] = (
+    re.error,
+    IndexError,
+    UnicodeDecodeError,
+    *([_RE2.error] if _RE2 else []),
+)
 _MOST_CHARACTERS: Final = 10_000
 
 

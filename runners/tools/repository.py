@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final
 
-from runners.tools import beneath, programs, protected
+from runners.tools import beneath, git_places, programs, protected
 from runners.tools.signature import ToolError
 
 MOST_BYTES: Final = 4 << 20
@@ -47,6 +47,10 @@ _REFERENCE: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_./+@-]*")
 _DRIVER: Final = re.compile(
     r"(filter|diff|merge)\.(.+)\.(clean|smudge|process|textconv|command|driver)", re.DOTALL
 )
+_MOST_NAMED: Final = 1000
+_MOST_PATH_BYTES: Final = 4095
+_NOTHING: Final = ".git/nothing"
+"""A pathspec of no file."""
 _INSIDE: Final = ("objects", "refs")
 _ELSEWHERE: Final = ("objects/info/alternates", "commondir")
 
@@ -120,10 +124,43 @@ class Repository:
     def refuse_protected(self, paths: Sequence[str]) -> None:
         """Refuse to let git write files that other tools may not write."""
         for path in paths:
-            if protected.never_written(path):
+            place = beneath.joined((self.path, path))
+            if protected.never_written(place) or protected.leads_to_protected(place):
                 raise ToolError(
                     f"{path!r} would be changed, which tools do not write", "a person can do this in a shell"
                 )
+        for folder, names in _names_by_folder(paths).items():
+            if git_places.makes_repository(self.descriptor, folder, names):
+                raise ToolError(
+                    f"{folder!r} would be a bare git repository", "git obeys what is in one: ask a person"
+                )
+
+    def refuse_unreadable(self, paths: Sequence[str]) -> None:
+        """Refuse files that other tools may not read: what git stores can be read."""
+        if hidden := [path for path in paths if not self.is_readable(path)]:
+            raise ToolError(
+                f"{hidden[0]!r} is not read by tools", "name the other files, or have git ignore this one"
+            )
+
+    def is_readable(self, path: str) -> bool:
+        """Tell if tools may read the file at a path of the repository."""
+        return not protected.never_read(beneath.joined((self.path, path)))
+
+    def readable(self, names: Sequence[str], asked: Sequence[str]) -> tuple[list[str], bool]:
+        """Return the pathspecs that leave out what is not read, and if they leave out anything. Raises ToolError.
+
+        `names` are the files that the pathspecs `asked` stand for.
+        """
+        self.refuse_unreadable(asked)
+        kept = [name for name in names if self.is_readable(name)]
+        if len(kept) == len(names):
+            return list(asked), False
+        if len(kept) > _MOST_NAMED:
+            raise ToolError(
+                "some of the files are not read by tools, and the others are too many to name",
+                "give `paths`",
+            )
+        return kept or [_NOTHING], True
 
     def refuse_filtered(self, paths: Sequence[str]) -> None:
         """Refuse to store files that a filter would change first: with filters off they would be stored raw."""
@@ -192,9 +229,11 @@ def relative_paths(paths: Sequence[str]) -> list[str]:
             or ".." in path.split("/")
             or any(ord(each) < 32 for each in path)
             or not path
+            or len(os.fsencode(path)) > _MOST_PATH_BYTES
         ):
             raise ToolError(
-                f"{path!r} is not a path in the repository", "paths are relative to the repository's top"
+                f"{path[:200]!r} is not a path in the repository",
+                "paths are relative to the repository's top",
             )
     return list(paths)
 
@@ -226,6 +265,16 @@ def _check_place(descriptor: int, path: str) -> None:
                 )
     finally:
         os.close(folder)
+
+
+def _names_by_folder(paths: Sequence[str]) -> dict[str, set[str]]:
+    """Return the names in each directory that the paths go through."""
+    names: dict[str, set[str]] = {}
+    for path in paths:
+        parts = path.split("/")
+        for at, name in enumerate(parts):
+            names.setdefault("/".join(parts[:at]) or ".", set()).add(name)
+    return names
 
 
 def _exists(folder: int, name: str) -> bool:

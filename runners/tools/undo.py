@@ -31,6 +31,8 @@ from runners.tools import beneath
 from runners.tools.signature import CONTEXT
 
 QUOTA_BYTES: Final = 256 << 20
+MOST_HASHED: Final = 256 << 20
+"""The bytes of a file that is known by its content. A larger one is known by its size, its time and its inode."""
 MOST_NAMES: Final = 20_000
 JOURNAL: Final = "journal"
 TEMPORARIES: Final = "temporaries"
@@ -144,7 +146,7 @@ def append(store: int, call: str, name: str, line: bytes) -> None:
 
 
 def state_at(folder: int, name: str) -> str:
-    """Return the state of a name: nothing, `file:SHA-256`, `link:TARGET`, or the kind of anything else."""
+    """Return the state of a name: nothing, `file:SHA-256`, `large:...`, `link:TARGET`, or the kind of anything else."""
     status = beneath.status(folder, name)
     if status is None:
         return NOTHING
@@ -152,6 +154,8 @@ def state_at(folder: int, name: str) -> str:
         return f"link:{os.readlink(name, dir_fd=folder)}"
     if not stat.S_ISREG(status.st_mode):
         return beneath.kind_of(status.st_mode)
+    if status.st_size > MOST_HASHED:
+        return f"large:{status.st_size}:{status.st_mtime_ns}:{status.st_ino}"
     descriptor = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=folder)
     try:
         return file_state(beneath.hash_of(descriptor))

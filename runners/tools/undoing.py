@@ -16,7 +16,8 @@ from __future__ import annotations
 import os
 import re
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Final
 
 import msgspec
@@ -106,7 +107,7 @@ def _settled(folder: int, change: Change, *, look: bool) -> str:
     try:
         if change.was == "moved":
             return _move_back(change, look=look)
-        with beneath.parent_of(change.path) as (place, name):
+        with _same_place(change.path) as (place, name):
             now = state_at(place, name)
             if now == change.after:
                 if not look:
@@ -115,6 +116,15 @@ def _settled(folder: int, change: Change, *, look: bool) -> str:
             return "as_before" if now == _before(folder, change) else "changed_since"
     except (ToolError, OSError):
         return "changed_since"
+
+
+@contextmanager
+def _same_place(path: str) -> Iterator[tuple[int, str]]:
+    """Give the directory and the name of a path that was noted. Raises ToolError where a link leads elsewhere since."""
+    with beneath.parent_of(path) as (folder, name):
+        if (real := beneath.real_place(folder, name)) != path:
+            raise ToolError(f"{path!r} is {real!r} now", "a person can put it back by hand")
+        yield folder, name
 
 
 def _before(folder: int, change: Change) -> str:
@@ -166,7 +176,7 @@ def _put_back(folder: int, change: Change, place: int, name: str) -> None:
 
 
 def _move_back(change: Change, *, look: bool) -> str:
-    with beneath.parent_of(change.target) as (there, new), beneath.parent_of(change.path) as (here, old):
+    with _same_place(change.target) as (there, new), _same_place(change.path) as (here, old):
         if (at_source := whole_state_at(here, old)) != NOTHING:
             return "as_before" if at_source == change.after else "changed_since"
         if whole_state_at(there, new) != change.after:
@@ -183,7 +193,7 @@ def _move_back(change: Change, *, look: bool) -> str:
 
 def _tidy(path: str) -> bool:
     """Remove a temporary file that a call has left; tell if there was one."""
-    with suppress(ToolError, OSError), beneath.parent_of(path) as (place, name):
+    with suppress(ToolError, OSError), _same_place(path) as (place, name):
         status = beneath.status(place, name)
         if status is not None and stat.S_ISREG(status.st_mode) and _is_temporary(name):
             os.unlink(name, dir_fd=place)

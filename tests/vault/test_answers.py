@@ -119,3 +119,20 @@ async def test_two_callers_at_once_lose_nothing(scene: Scene) -> None:
     ]
     versions = [answer["version"] for answer in await asyncio.gather(*calls)]
     assert sorted(versions) == sorted([*range(1, 51), *range(1, 51)])
+
+
+async def test_what_a_text_hides_is_written_out(scene: Scene) -> None:
+    """Others read it, and a person in a terminal; scripts and emoji stay as they are."""
+    await scene.call(scene.mine, "comms_post", channel="general", text="a \x1b[31mred \u202e\U000e0041 word")
+    await scene.call(
+        scene.mine,
+        "comms_post",
+        channel="general",
+        text="\u0645\u06cc\u200c\u062e family \U0001f468\u200d\U0001f469",
+    )
+    read = await scene.call(scene.other, "comms_read", channel="general")
+    texts = [each["text"] for each in read["messages"]]
+    assert texts == [
+        "a red <U+202E><U+E0041> word",
+        "\u0645\u06cc\u200c\u062e family \U0001f468\u200d\U0001f469",
+    ]

@@ -107,7 +107,7 @@ def _not_a_message(body: bytes, reason: str) -> ProtocolError:
     """Say why a body is JSON, but no message; a body that breaks off later is not JSON at all."""
     try:
         value = msgspec.json.decode(body)
-    except (msgspec.DecodeError, RecursionError) as error:
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError) as error:
         return ProtocolError(PARSE_ERROR, f"the body is not JSON: {error}")
     if isinstance(value, list):
         return ProtocolError(INVALID_REQUEST, "batches are not taken: post each message by itself")

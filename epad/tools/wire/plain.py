@@ -49,7 +49,7 @@ class Plain:
         try:
             call = _decoder.decode(request.body or b"{}")
             key = headers.idempotency_key(request.fields)
-        except (msgspec.DecodeError, RequestError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RequestError, RecursionError) as error:
             says = f'{CALL} takes {{"name": "...", "arguments": {{...}}}}: {error}'
             raise RefusalError(invalid_request(says)) from error
         if call.parent and not is_mark(call.parent, PARENT_CHARACTERS):

@@ -335,3 +335,12 @@ def test_members_are_listed(world: World) -> None:
     (world.root / "hostile.tar").write_bytes(TAR_ATTACKS["a name that is no text"][0])
     assert world.worker("archive_list", path="hostile.tar")["entries"][0]["name"] == "\\xff.txt"
     assert "not a tar" in world.worker.refusal("archive_list", path="notes.txt")
+
+
+@pytest.mark.parametrize(("tool", "path"), [("tar_extract", "pack.tar.gz"), ("zip_extract", "pack.zip")])
+def test_a_destination_that_is_too_deep_makes_nothing(world: World, tool: str, path: str) -> None:
+    """Refused before the first directory; one that is less deep is made."""
+    refused = world.worker.refusal(tool, path=path, destination="deep/" * 3000 + "x")
+    assert "directories deep" in refused
+    assert not (world.root / "deep").exists()
+    assert world.worker(tool, path=path, destination="deep/" * 20 + "x")["files"]

@@ -245,6 +245,70 @@ def test_protected_files_are_not_checked_out(world: World) -> None:
     assert not (world.root / ".vscode").exists()
 
 
+def test_what_tools_do_not_read_git_does_not_show(world: World) -> None:
+    """Neither by storing it first, nor where a person has stored it; the other files are shown."""
+    (world.root / ".npmrc").write_text("token=old\n")
+    assert "not read" in world.worker.refusal("git_commit", message="m", paths=[".npmrc"])
+    assert "not read" in world.worker.refusal("git_commit", message="m", paths=["."])
+    assert world.worker("git_commit", message="m", paths=["fresh.txt"])["files"] == ["fresh.txt"]
+    git(world.root, "add", ".npmrc", "notes.txt")
+    git(world.root, "commit", "--quiet", "--message=Third")
+    (world.root / ".npmrc").write_text("token=new\n")
+    (world.root / "fresh.txt").write_text("changed\n")
+    for tool, arguments in (("git_diff", {}), ("git_show", {"revision": "HEAD"})):
+        told = world.worker(tool, **arguments)
+        assert "token" not in told["diff"]
+        assert "+five" in told["diff"] or "+changed" in told["diff"]
+        assert told["truncated"]
+    assert "not read" in world.worker.refusal("git_diff", paths=[".npmrc"])
+    assert "not read" in world.worker.refusal("git_show", revision="HEAD", path=".npmrc")
+
+
+def test_a_stash_brings_back_no_protected_file(world: World) -> None:
+    """Also one that git did not know when a person put it aside; a plain one comes back."""
+    (world.root / ".envrc").write_text("evil")
+    git(world.root, "stash", "push", "--quiet", "--include-untracked")
+    assert "tools do not write" in world.worker.refusal("git_stash", action="pop")
+    assert not (world.root / ".envrc").exists()
+    git(world.root, "stash", "drop", "--quiet")
+    (world.root / "fresh.txt").write_text("fresh\n")
+    git(world.root, "stash", "push", "--quiet", "--include-untracked")
+    world.worker("git_stash", action="pop")
+    assert (world.root / "fresh.txt").exists()
+
+
+def test_a_repository_in_a_directory_of_settings_brings_no_protected_file(world: World) -> None:
+    """The path counts from the workspace, not from the repository's top."""
+    settings = world.root / ".config"
+    (settings / "autostart").mkdir(parents=True)
+    for text in ("1", "2"):
+        (settings / "autostart/x").write_text(text)
+        (settings / "plain").write_text(text)
+        if text == "1":
+            git(settings, "init", "--quiet")
+        git(settings, "add", "--all")
+        git(settings, "commit", "--quiet", "--message", text)
+    assert "tools do not write" in world.worker.refusal("git_checkout", repo=".config", name="HEAD~1")
+    brought = world.worker("git_checkout", repo=".config", name="HEAD~1", paths=["plain"])
+    assert brought["changed"] == ["plain"]
+    assert (settings / "autostart/x").read_text() == "2"
+
+
+@pytest.mark.parametrize(
+    ("tool", "arguments"),
+    [
+        ("git_log", {"path": "a" * 200_000}),
+        ("git_log", {"since": "a\0b"}),
+        ("git_show", {"revision": "HEAD", "path": "a" * 200_000}),
+        ("git_commit", {"message": "m", "paths": ["a" * 200_000]}),
+    ],
+)
+def test_arguments_that_no_program_takes_are_refused(
+    world: World, tool: str, arguments: dict[str, object]
+) -> None:
+    assert world.worker.refusal(tool, **arguments)
+
+
 def test_state_is_told_with_odd_names(world: World) -> None:
     """Staged, unstaged, untracked and in conflict."""
     (world.root / "ünï cödé\t.txt").write_text("x")

@@ -28,3 +28,11 @@ def test_plain_files_are_read_and_written() -> None:
     for path in ("notes.txt", ".gitignore", "src/config", ".config/nvim/init.lua", ".github/x.yml"):
         assert not protected.never_written(path)
         assert not protected.never_read(path)
+
+
+def test_a_path_that_a_protected_one_begins_with_is_told() -> None:
+    """A link there would give a protected name to what it leads to; other directories are plain."""
+    for path in (".config", "home/.local/share", "SNAP", ".local"):
+        assert protected.leads_to_protected(path)
+    for path in ("config", "docs", ".config/nvim", "share", ".configs"):
+        assert not protected.leads_to_protected(path)

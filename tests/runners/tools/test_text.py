@@ -152,3 +152,14 @@ def test_an_estimate_lies_between_its_bounds(subject: str) -> None:
 def test_a_text_is_transformed(world: World, operation: str, given_text: str, expected: str) -> None:
     """Also an empty one, and hidden characters."""
     assert world.worker("string_transform", text=given_text, operation=operation) == {"text": expected}
+
+
+@pytest.mark.parametrize(
+    ("tool", "more"), [("regex_replace", {"text": "ab"}), ("search_replace", {"dry_run": False})]
+)
+def test_a_replacement_that_ends_in_a_backslash_is_refused(
+    world: World, tool: str, more: dict[str, object]
+) -> None:
+    r"""Written as \\ it is a backslash."""
+    assert "replacement is wrong" in world.worker.refusal(tool, pattern="o|a", replacement="\\", **more)
+    assert world.worker(tool, pattern="o|a", replacement=r"\\", **more)

@@ -112,6 +112,22 @@ def test_a_file_that_was_made_is_removed_unless_somebody_has_written_it(
     assert put_back(worker, "s.2") == {"changed_since": ["other.txt"]}
 
 
+def test_a_link_that_leads_elsewhere_since_is_not_followed(desk: Desk, worker: ToolWorker) -> None:
+    """A file of the same content there is not the one that the call made; when the link is gone, it is put back."""
+    (desk.root / "made").mkdir()
+    write(worker, "made/n.txt", "same")
+    (desk.root / "made").rename(desk.root / "aside")
+    (desk.root / "other").mkdir()
+    (desk.root / "other/n.txt").write_text("same")
+    (desk.root / "made").symlink_to("other")
+    assert put_back(worker, "s.1") == {"changed_since": ["made/n.txt"]}
+    assert (desk.root / "other/n.txt").exists()
+    (desk.root / "made").unlink()
+    (desk.root / "aside").rename(desk.root / "made")
+    assert put_back(worker, "s.1") == {"restored": ["made/n.txt"]}
+    assert not (desk.root / "made/n.txt").exists()
+
+
 def test_a_look_changes_nothing(desk: Desk, worker: ToolWorker) -> None:
     """It tells the same as the undo."""
     write(worker, "a.txt", "new")

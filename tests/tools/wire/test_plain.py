@@ -61,7 +61,16 @@ async def test_errors(w: Wire, name: str, status: int, code: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "body", [b"", b"[]", b"{", b'{"name":5}', b'{"name":"echo","arguments":[]}', b'{"name":"echo","other":1}']
+    "body",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'{"name":5}',
+        b'{"name":"echo","arguments":[]}',
+        b'{"name":"echo","other":1}',
+        b'{"name":"\xff"}',
+    ],
 )
 async def test_no_call(w: Wire, body: bytes) -> None:
     """The refusal says what is taken, and where it is wrong."""
