@@ -208,7 +208,9 @@ class Relay:
 
     def _read(self) -> bool:
         """Take what has come from the host; False at its end."""
-        data = os.read(_STDIN, _READ_BYTES)
+        data = _read_now(_STDIN)
+        if data is None:
+            return True
         *lines, self._coming = (self._coming + data).split(b"\n") if data else [self._coming, b""]
         for line in lines:
             if self._dropping:
@@ -287,6 +289,20 @@ def main(argv: Sequence[str], environment: Mapping[str, str]) -> int:
         return 2
     except (BrokenPipeError, KeyboardInterrupt):
         return 0
+
+
+def _read_now(descriptor: int) -> bytes | None:
+    """Read what has come; None if another process, which has the same end of a pipe, was faster.
+
+    A read that waits would wait on when the parent has died.
+    """
+    buffer = bytearray(_READ_BYTES)
+    try:
+        return bytes(buffer[: os.preadv(descriptor, [buffer], -1, os.RWF_NOWAIT)])
+    except BlockingIOError:
+        return None
+    except OSError:  # a terminal, and a file system that knows no such read
+        return os.read(descriptor, _READ_BYTES)
 
 
 def _watch_parent() -> int:
