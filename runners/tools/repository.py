@@ -52,6 +52,11 @@ _MOST_PATH_BYTES: Final = 4095
 _NOTHING: Final = ".git/nothing"
 """A pathspec of no file."""
 _INSIDE: Final = ("objects", "refs")
+_READ_AT_ONCE: Final = (
+    *("HEAD", "config", "config.worktree", "index", "packed-refs"),
+    *("info/attributes", "info/exclude", "info/grafts", "shallow"),
+)
+"""Files of `.git` that git opens before anything else: it would wait for the other end of a FIFO."""
 _ELSEWHERE: Final = ("objects/info/alternates", "commondir")
 
 
@@ -263,8 +268,21 @@ def _check_place(descriptor: int, path: str) -> None:
                 raise ToolError(
                     f"{path!r} has a .git/{name}: objects are elsewhere", "copy the repository whole"
                 )
+        for name in _READ_AT_ONCE:
+            if _kind(folder, name) not in {"", "file", "directory"}:
+                raise ToolError(
+                    f"the .git/{name} of {path!r} is a {_kind(folder, name)}", "the repository is damaged"
+                )
     finally:
         os.close(folder)
+
+
+def _kind(folder: int, name: str) -> str:
+    """Return the kind of what is at a name, or of what a link there leads to; empty for nothing."""
+    try:
+        return beneath.kind_of(os.stat(name, dir_fd=folder).st_mode)
+    except OSError:
+        return ""
 
 
 def _names_by_folder(paths: Sequence[str]) -> dict[str, set[str]]:

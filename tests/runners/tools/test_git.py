@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -205,6 +206,20 @@ def test_a_repository_that_lies_elsewhere_is_not_opened(world: World, what: str)
         assert SECRET not in said
     for repo in ("..", f"../other-{what}", "docs"):
         world.worker.refusal("git_status", repo=repo)
+
+
+@pytest.mark.parametrize("name", ["HEAD", "config", "index", "packed-refs", "info/exclude"])
+def test_a_repository_whose_files_would_be_waited_for_is_not_opened(world: World, name: str) -> None:
+    """At once, and with the reason; without the FIFO it is opened."""
+    path = world.root / ".git" / name
+    kept = path.read_bytes() if path.exists() else b""
+    path.unlink(missing_ok=True)
+    path.parent.mkdir(exist_ok=True)
+    os.mkfifo(path)
+    assert "is a fifo" in world.worker.refusal("git_status")
+    path.unlink()
+    path.write_bytes(kept)
+    assert world.worker("git_status")["branch"] == "main"
 
 
 def test_a_repository_below_the_workspace_is_opened(world: World) -> None:
