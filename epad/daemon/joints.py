@@ -131,6 +131,9 @@ class Joints:
     def snapshots(self) -> tuple[SubsystemSnapshot, ...]:
         return self._core.supervision.supervisor.snapshots()
 
+    def snapshot(self, subsystem: str) -> SubsystemSnapshot | None:
+        return self._core.supervision.supervisor.snapshot(subsystem)
+
     def output(self, subsystem: str) -> Path:
         """Return the file that a process prints into."""
         return self._core.supervision.logs.output(subsystem)

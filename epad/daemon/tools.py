@@ -32,6 +32,7 @@ from epad.tools.consent import ConsentContext, Consents
 from epad.tools.limits import limit_rows
 from epad.tools.metrics import ToolSeries
 from epad.tools.output_budget import OutputBudget
+from epad.tools.processes import Processes
 from epad.tools.rates import CallRates
 from epad.tools.repeats import Repeats
 from epad.tools.results import ResultStore
@@ -61,12 +62,7 @@ def make_tools(
     results = ResultStore(given.directories.results)
     workers = Workers(starter, log)
     undoing = Undoing.make(store, workers, given.stores.ledger, given.clock.monotonic, log)
-    processes = ProcessTable(given.boot_id)
-
-    def process(subsystem: str) -> str:
-        pid = next((one.pid for one in joints.snapshots() if one.name == subsystem), None)
-        identity = None if pid is None else processes.identity(pid)
-        return "" if identity is None else str(identity)
+    processes = Processes(joints.snapshot, ProcessTable(given.boot_id).identity)
 
     def tier(subsystem: str) -> Tier:
         spec = joints.config.subsystems[subsystem]
@@ -92,7 +88,7 @@ def make_tools(
         series.called(event)
         joints.tool_called(event)
 
-    sessions = Sessions(process, tier, f"{given.boot_id}/{given.stores.ledger.epoch}")
+    sessions = Sessions(processes.name, tier, f"{given.boot_id}/{given.stores.ledger.epoch}")
     consents = Consents(
         ConsentContext(
             clock=given.clock,

@@ -216,10 +216,13 @@ class Supervisor:
 
     def snapshots(self) -> tuple[SubsystemSnapshot, ...]:
         """Return every subsystem as of now, in the order of the configuration."""
-        return tuple(
-            self._clients[name].snapshot() if name in self._clients else self._processes[name].snapshot()
-            for name in self._order
-        )
+        found = (self.snapshot(name) for name in self._order)
+        return tuple(one for one in found if one is not None)
+
+    def snapshot(self, name: str) -> SubsystemSnapshot | None:
+        """Return one subsystem as of now; None if none of this name is configured."""
+        known = self._clients.get(name) or self._processes.get(name)
+        return None if known is None else known.snapshot()
 
     def workloads(self) -> tuple[Workload, ...]:
         """Return the processes of every subsystem that has any."""

@@ -67,7 +67,7 @@ def given(config: Config | None = None, **fields: Any) -> Given:
 def connected(joints: Joints, controller: Controller, **foundation: Any) -> Joints:
     core = SimpleNamespace(
         control=SimpleNamespace(controller=controller),
-        foundation=SimpleNamespace(**foundation),
+        foundation=SimpleNamespace(tools=None, **foundation),
         probing=SimpleNamespace(exits=SimpleNamespace(exited=lambda _: None)),
     )
     surfaces = SimpleNamespace(daemon_status=SimpleNamespace(config=joints.config))

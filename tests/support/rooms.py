@@ -44,6 +44,7 @@ TOOL_DECLARATIONS = (
     "services",
     "signature",
     "tasks",
+    "visible",
 )
 """The modules of `runners/tools/` that declare, or find programs, with no tool's code and no library of a tool."""
 SHARED_WITH_CHILDREN = frozenset(
