@@ -303,7 +303,7 @@ _ERRORS: Final = {
 
 
 def _relative(path: str) -> str:
-    if any(ord(character) < 32 or ord(character) == 127 for character in path):
+    if any(ord(character) < 32 or 127 <= ord(character) < 160 for character in path):
         raise ToolError(f"{path!r} has control characters", "names of files are written without them")
     try:
         if len(os.fsencode(path)) > 4095:

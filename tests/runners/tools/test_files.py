@@ -416,3 +416,10 @@ async def test_a_tool_can_be_called_without_a_worker() -> None:
     answer = await files.file_read({"path": 5})
     assert set(answer) == {"error", "hint"}
     assert PairArgs(source="a", destination="b").replace is False
+
+
+@pytest.mark.parametrize("character", ["\x1b", "\x7f", "\x9b", "\n"])
+def test_names_with_control_characters_are_not_written(world: World, character: str) -> None:
+    """Those of eight bits steer a terminal too; other letters beyond ASCII are plain."""
+    assert "control characters" in world.worker.refusal("file_write", path=f"a{character}b", content="x")
+    world.worker("file_write", path="a\u00fcb", content="x")
