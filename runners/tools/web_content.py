@@ -39,23 +39,31 @@ def is_html(answer: WebAnswer) -> bool:
 
 def words_of(answer: WebAnswer) -> str:
     """Return the body of an answer as text, as it came but for hidden characters. Raises ToolError for no text."""
+    return visible(source_of(answer))
+
+
+def source_of(answer: WebAnswer) -> str:
+    """Return the body of an answer, with its hidden characters, for a parser alone. Raises ToolError for no text.
+
+    A parser of HTML would take `<U+202E>` for a tag, so what it has read is made visible behind it.
+    """
     kind = kind_of(answer)
     if answer.body and _IS_TEXT.fullmatch(kind) is None:
         raise ToolError(
             f"{visible(kind[:80])} is no text ({len(answer.body)} bytes)", "ask for a page or a text"
         )
-    return visible(decoded(answer.body, answer.get("content-type"), is_html=kind in _HTML))
+    return decoded(answer.body, answer.get("content-type"), is_html=kind in _HTML)
 
 
 def page_of(answer: WebAnswer, *, marks: bool) -> str:
     """Return the text of an answer as a person reads it. Raises ToolError for no text."""
-    words = words_of(answer)
-    return visible(text_of(words, str(answer.address), marks=marks)) if is_html(answer) else words
+    source = source_of(answer)
+    return visible(text_of(source, str(answer.address), marks=marks) if is_html(answer) else source)
 
 
 def page_title(answer: WebAnswer) -> str:
     """Return the title of a page; empty for anything else."""
-    return visible(title_of(words_of(answer))) if is_html(answer) else ""
+    return visible(title_of(source_of(answer))) if is_html(answer) else ""
 
 
 def as_data(text: str, origin: str) -> str:

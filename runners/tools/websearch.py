@@ -67,7 +67,7 @@ def _by_searxng(query: str) -> list[Found]:
 
 def _by_duckduckgo(query: str) -> list[Found]:
     answer = fetch(read_address(f"{DUCKDUCKGO}?{urlencode({'q': query})}"), {"accept": "text/html"})
-    return search_results.of_duckduckgo(answer.status, web_content.words_of(answer))
+    return search_results.of_duckduckgo(answer.status, web_content.source_of(answer))
 
 
 TOOLS: Final = [WEB_SEARCH]
