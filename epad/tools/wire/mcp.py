@@ -19,6 +19,7 @@ from epad.tools.wire import legacy, modern
 from epad.tools.wire.asked import Asked, Result
 from epad.tools.wire.messages import (
     CAPABILITIES_META,
+    HEADER_MISMATCH,
     INTERNAL_ERROR,
     INVALID_PARAMS,
     INVALID_REQUEST,
@@ -110,6 +111,8 @@ class Mcp:
             relayed = _is_relayed(request.fields)
             if is_modern:
                 modern.check(message, None if relayed else request.fields)
+            else:
+                modern.check_repeated(message, request.fields)
             fields: list[Field] = []
             own = self._own_method(message, is_modern=is_modern)
             if own is not None:
@@ -257,5 +260,5 @@ def _failed(error: ProtocolError, *, is_modern: bool) -> Response:
     """Return an error as an answer; until 2025-11-25, one to a message that was read has the status 200."""
     if is_modern:
         return json_response(modern.status_of(error.code), failure(error))
-    unreadable = error.code in {PARSE_ERROR, INVALID_REQUEST}
+    unreadable = error.code in {PARSE_ERROR, INVALID_REQUEST, HEADER_MISMATCH}
     return json_response(400 if unreadable else 200, failure(error))

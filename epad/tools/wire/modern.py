@@ -121,6 +121,22 @@ def _check_headers(message: Message, version: object, fields: Fields) -> None:
         raise ProtocolError(HEADER_MISMATCH, f"{VERSION_HEADER} differs from params._meta.{VERSION_META}")
     if fields.get(METHOD_HEADER) != message.method:
         raise ProtocolError(HEADER_MISMATCH, f"{METHOD_HEADER} differs from the body's method")
+    _check_name(message, fields)
+
+
+def check_repeated(message: Message, fields: Fields) -> None:
+    """Compare what a request of the era of sessions repeats in headers, which none has to. Raises ProtocolError.
+
+    A proxy may have decided by them, whatever the era that is spoken here.
+    """
+    _check_single(fields)
+    if METHOD_HEADER in fields and fields.get(METHOD_HEADER) != message.method:
+        raise ProtocolError(HEADER_MISMATCH, f"{METHOD_HEADER} differs from the body's method")
+    if NAME_HEADER in fields:
+        _check_name(message, fields)
+
+
+def _check_name(message: Message, fields: Fields) -> None:
     parameter = _NAMED.get(str(message.method))
     if parameter is None or not isinstance(message.params, dict):
         return

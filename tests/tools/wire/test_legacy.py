@@ -76,6 +76,24 @@ async def test_a_call(w: Wire) -> None:
     assert (status, answer["result"]["structuredContent"]) == (200, {})
 
 
+@pytest.mark.parametrize(
+    "headers",
+    [
+        {"Mcp-Name": "bad"},
+        {"Mcp-Name": ""},
+        {"Mcp-Method": "tools/list"},
+    ],
+)
+async def test_headers_that_differ_from_the_body(w: Wire, headers: dict[str, str]) -> None:
+    """No client of this era has to send them, but a proxy may have decided by them; those that agree are taken."""
+    params = {"name": "echo", "arguments": {"text": "x"}}
+    status, answer = await w.legacy("tools/call", params, headers)
+    assert (status, answer["error"]["code"], w.tools.calls) == (400, -32020, [])
+    agreeing = {"Mcp-Name": "echo", "Mcp-Method": "tools/call"}
+    status, answer = await w.legacy("tools/call", params, agreeing)
+    assert (status, answer["result"]["structuredContent"]) == (200, {"text": "x"})
+
+
 async def test_there_are_no_resources_and_prompts(w: Wire) -> None:
     """Each is told by its name."""
     uri = "epad://result/none"
