@@ -217,12 +217,7 @@ class Ledger:
 
         `lazily` lets it wait, up to CLOSE_WAIT_SECONDS, for an opening to share its commit.
         """
-        future = self._writer.append(turn)
-        if lazily:
-            self._writer.hand_over_later()
-        else:
-            self._writer.hand_over_soon()
-        return future
+        return self._append_end(turn, lazily=lazily)
 
     def open_tool(self, tool: OpenTool) -> asyncio.Future[int]:
         """Record, durably, that a tool is about to be called; its number. Raises LedgerError, when awaited."""
@@ -230,10 +225,16 @@ class Ledger:
         self._writer.hand_over_soon()
         return future
 
-    def close_tool(self, tool: CloseTool) -> asyncio.Future[int]:
-        """Record, durably, how a tool's turn ended; its number. Raises LedgerError, when awaited."""
-        future = self._writer.append(tool)
-        self._writer.hand_over_soon()
+    def close_tool(self, tool: CloseTool, *, lazily: bool = False) -> asyncio.Future[int]:
+        """Record, durably, how a tool's turn ended, as `close_turn`; its number. Raises LedgerError, when awaited."""
+        return self._append_end(tool, lazily=lazily)
+
+    def _append_end(self, entry: CloseTurn | CloseTool, *, lazily: bool) -> asyncio.Future[int]:
+        future = self._writer.append(entry)
+        if lazily:
+            self._writer.hand_over_later()
+        else:
+            self._writer.hand_over_soon()
         return future
 
     def note_session(self, session: NoteSession) -> asyncio.Future[int]:

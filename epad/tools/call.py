@@ -72,7 +72,7 @@ class ToolLedger(Protocol):
 
     def open_tool(self, tool: OpenTool) -> asyncio.Future[int]: ...
 
-    def close_tool(self, tool: CloseTool) -> asyncio.Future[int]: ...
+    def close_tool(self, tool: CloseTool, *, lazily: bool = False) -> asyncio.Future[int]: ...
 
     def note_session(self, session: NoteSession) -> asyncio.Future[int]: ...
 
@@ -338,9 +338,8 @@ class ToolCalls:
                 end = self._context.undoing.ended(turn.session, turn.turn, turn.risk, end)
             closing = self._close(turn, end)
             if turn.risk not in _READS:
-                with suppress(
-                    LedgerError
-                ):  # `_keep` tells of it; the tool has done its work, which the agent must know
+                # `_keep` tells of an error; the tool has done its work, which the agent must know.
+                with suppress(LedgerError):
                     await closing
             return end.answer(turn.turn)
         finally:
@@ -408,7 +407,9 @@ class ToolCalls:
         if turn.reservation is not None:
             turn.reservation.settle(entry.charged_tokens)
         self._context.observe(event_of(turn, entry, self._context.clock.monotonic()))
-        closing = self._context.ledger.close_tool(entry)
+        # Nobody waits for the end of a call that only read: it shares the commit of the next call's beginning.
+        lazily = turn.risk in _READS and end.outcome is not ToolOutcome.REFUSED
+        closing = self._context.ledger.close_tool(entry, lazily=lazily)
         self._keep(closing, entry.turn, entry.subsystem)
         return closing
 

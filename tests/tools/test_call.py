@@ -19,6 +19,7 @@ from epad.gate.tiers import Tier
 from epad.gate.tool_profile import Profile
 from epad.gate.tool_table import Taint
 from epad.gateway.access import Access
+from epad.ledger.entry import CloseTool
 from epad.ledger.export import records_from
 from epad.ledger.query import records_of_turn
 from epad.ledger.record import Effect, Record, Session, ToolClosed, ToolOpened, ToolOutcome
@@ -432,3 +433,20 @@ def test_many_effects_are_counted_beyond_a_number() -> None:
 
     assert len(end.effects) == MOST_EFFECTS + 1
     assert end.effects[-1].target == "and 5 more"
+
+
+async def test_the_end_of_a_read_may_wait_for_the_next_beginning(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To share its commit; that of a change, and a refusal, are on the disk before the answer."""
+    lazily: dict[str, bool] = {}
+    close = scene.ledger.close_tool
+
+    def closing(tool: CloseTool, **how: bool) -> asyncio.Future[int]:
+        lazily[tool.tool] = how["lazily"]
+        return close(tool, **how)
+
+    monkeypatch.setattr(scene.ledger, "close_tool", closing)
+    for name in ("echo", "write", "remove"):
+        await scene.call(name)
+    assert lazily == {"echo": True, "write": False, "remove": False}
