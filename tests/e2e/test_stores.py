@@ -48,7 +48,7 @@ def test_what_is_stored_outlives_its_child_and_the_daemon(place: tuple[Installat
     assert child_of(house) != first
 
     house.kill()
-    house.wait(lambda: not child_of(house), "the child's end with its daemon")
+    house.wait(lambda: not child_of(house), "the child's end with its daemon", killed=True)
     house.start()
     house.wait(lambda: house.subsystem("agent")["state"] == "running", "the agent")
     found = agent.call("memory_search", query="minutes")["content"]["results"]

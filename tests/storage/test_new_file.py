@@ -81,7 +81,11 @@ def test_missing_directories_are_made_only_where_asked_for(tmp_path: Path) -> No
     with pytest.raises(FileNotFoundError) as missing:
         write_new(path, "x")
     assert missing.value.filename == str(tmp_path / "one")
-    write_new(path, "x", make_directory=True)
+    mask = os.umask(0o022)
+    try:
+        write_new(path, "x", make_directory=True)
+    finally:
+        os.umask(mask)
     assert path.parent.stat().st_mode & 0o777 == DIRECTORY_MODE
 
 
