@@ -64,7 +64,17 @@ PROTECTED_AT_HOME: Final = (
     *(".config/autostart/", ".config/environment.d/", ".config/fish/", ".config/git/", ".config/systemd/"),
     *(".config/zsh/", ".local/bin/", ".local/share/applications/", ".local/share/dbus-1/"),
     *(".local/share/systemd/", ".pam_environment", ".xinitrc", ".xprofile", ".xsession", ".xsessionrc"),
-    *(".bash_aliases", ".cshrc", ".kshrc", ".login", ".tcshrc", ".zlogout", ".gdbinit", ".lldbinit", ".pdbrc"),
+    *(
+        ".bash_aliases",
+        ".cshrc",
+        ".kshrc",
+        ".login",
+        ".tcshrc",
+        ".zlogout",
+        ".gdbinit",
+        ".lldbinit",
+        ".pdbrc",
+    ),
     *(".screenrc", ".tmux.conf"),
 )
 """The same in a home directory. Not .vimrc, .inputrc and .emacs: their empty placeholders would change what a person's
