@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import os
 import tempfile
 from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping
 
@@ -23,6 +24,11 @@ FIRST = (
     *("test_virtual_day.py", "test_virtual_memory.py", "systemd/", "faults/", "docs/", "e2e/", "daemon/"),
     *("web/test_page.py", "runners/quantize/", "checkpoint/", "lifeboat/", "runners/wargame/", "ledger/"),
 )
+
+
+# Some commands set it for the rest of their process, which here is that of other tests too.
+_MASK = os.umask(0o022)
+os.umask(_MASK)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -78,3 +84,8 @@ async def virtual_time() -> AsyncIterator[VirtualTime]:
     assert isinstance(loop, VirtualTimeLoop)
     with VirtualTime(loop).as_system_clock() as clock:
         yield clock
+
+
+def pytest_runtest_teardown() -> None:
+    """Put the mask of new files back."""
+    os.umask(_MASK)
