@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from enum import StrEnum
+from typing import Final
 
 from epad import EpadError
 
@@ -34,6 +35,8 @@ class ToolRisk(StrEnum):
         return _MEANINGS[self]
 
 
+READS: Final = frozenset({ToolRisk.PURE, ToolRisk.READS_WORKSPACE, ToolRisk.READS_HOST})
+"""The risks of tools that change nothing: their calls may be made again, and have nothing to undo."""
 _MEANINGS = {
     ToolRisk.PURE: "computes a result from its arguments",
     ToolRisk.READS_WORKSPACE: "reads the workspace",

@@ -10,7 +10,7 @@ from epad.answers.decisions import Kind, Link
 from epad.answers.tools import TracedEffect, TracedSession, TracedTurn
 from epad.gate.tiers import Tier
 from epad.gate.tool_profile import OUTSIDE
-from epad.gate.tool_risk import ToolRisk
+from epad.gate.tool_risk import READS, ToolRisk
 from epad.gate.tool_table import LOWEST, Taint
 from epad.ledger.record import Effect, ToolClosed, ToolOpened, TurnClosed, TurnOpened
 from epad.ledger.session_trace import KnownSession
@@ -18,7 +18,6 @@ from epad.ledger.session_trace import TracedTurn as Records
 
 OPEN: Final = "open"
 UNKNOWN: Final = "unknown"
-_READS: Final = frozenset({ToolRisk.PURE, ToolRisk.READS_WORKSPACE, ToolRisk.READS_HOST})
 
 
 def moment(wall_ns: int) -> str:
@@ -223,7 +222,7 @@ def _end_link(told: TracedTurn) -> Link:
 
 
 def _unknown(told: TracedTurn) -> str:
-    if told["risk"] in _READS:
+    if told["risk"] in READS:
         return "the daemon died during the call, which only reads: it has changed nothing"
     look = f"`epactl undo {told['turn']} --reason TEXT --dry-run` tells which files it has changed"
     return f"the daemon died during the call, which is not repeated by itself: {look}"

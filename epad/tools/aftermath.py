@@ -9,8 +9,9 @@ from typing import Final, Protocol
 
 from structlog.typing import FilteringBoundLogger
 
+from epad.gate.tool_risk import READS
 from epad.ledger.record import ToolOpened
-from epad.tools.undoing import READS, UndoError, Undoing
+from epad.tools.undoing import UndoError, Undoing
 
 SWEEP_SECONDS: Final = 3_600.0
 

@@ -34,7 +34,7 @@ from structlog.typing import FilteringBoundLogger
 
 from epad import EpadError
 from epad.gate.tool_profile import Profile, narrowed
-from epad.gate.tool_risk import ToolRisk
+from epad.gate.tool_risk import READS, ToolRisk
 from epad.gate.tool_table import Consent, Decision, column_of, decide
 from epad.gateway.access import Access
 from epad.ledger.entry import CloseTool, NoteSession, OpenTool, TurnNames
@@ -64,7 +64,6 @@ from statemachine.phase import Phase
 from statemachine.rung import Rung
 
 OUTPUT_BYTES: Final = 64 << 10
-_READS: Final = frozenset({ToolRisk.PURE, ToolRisk.READS_WORKSPACE, ToolRisk.READS_HOST})
 
 
 class ToolLedger(Protocol):
@@ -337,7 +336,7 @@ class ToolCalls:
             if self._context.undoing is not None:
                 end = self._context.undoing.ended(turn.session, turn.turn, turn.risk, end)
             closing = self._close(turn, end)
-            if turn.risk not in _READS:
+            if turn.risk not in READS:
                 # `_keep` tells of an error; the tool has done its work, which the agent must know.
                 with suppress(LedgerError):
                     await closing
@@ -408,7 +407,7 @@ class ToolCalls:
             turn.reservation.settle(entry.charged_tokens)
         self._context.observe(event_of(turn, entry, self._context.clock.monotonic()))
         # Nobody waits for the end of a call that only read: it shares the commit of the next call's beginning.
-        lazily = turn.risk in _READS and end.outcome is not ToolOutcome.REFUSED
+        lazily = turn.risk in READS and end.outcome is not ToolOutcome.REFUSED
         closing = self._context.ledger.close_tool(entry, lazily=lazily)
         self._keep(closing, entry.turn, entry.subsystem)
         return closing

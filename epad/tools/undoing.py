@@ -25,7 +25,7 @@ from structlog.typing import FilteringBoundLogger
 
 from epad import EpadError
 from epad.gate.tiers import Tier
-from epad.gate.tool_risk import ToolRisk
+from epad.gate.tool_risk import READS, ToolRisk
 from epad.ledger.entry import CloseTool, OpenTool, TurnNames
 from epad.ledger.record import ToolOpened, ToolOutcome
 from epad.tools import answers
@@ -39,7 +39,6 @@ from epad.tools.workers import Workers
 TOOL: Final = "undo"
 ROW: Final = "order/undo"
 """Stands in the record in the place of a row of the gate's table."""
-READS: Final = frozenset({ToolRisk.PURE, ToolRisk.READS_WORKSPACE, ToolRisk.READS_HOST})
 _CATEGORY: Final = "files"
 _SECONDS: Final = 60.0
 _OUTPUT_BYTES: Final = 256 << 10

@@ -22,6 +22,8 @@ import pytest
 from installed import QUICK, Installation, installation
 from patience import PATIENCE_SECONDS
 
+from epad.runtime.environment_marks import STATE_MARK, SUBSYSTEM_MARK
+
 ROOT = Path(__file__).parents[2]
 PROGRAMS = ("prometheus", "promtool", "prometheus-alertmanager", "amtool")
 MISSING = [name for name in PROGRAMS if shutil.which(name) is None]
@@ -126,7 +128,7 @@ receivers:
 
 @contextmanager
 def chain() -> Iterator[Chain]:
-    config = QUICK.replace("[web]\n", "[web]\nalerts = true\n")
+    config = QUICK.replace("[web]\n", "[web]\nalerts = true\n") + "[tools]\nenabled = true\n"
     with installation(config) as one, ExitStack() as stack:
         one.start()
         made = Chain(one, one.directory)
@@ -165,6 +167,10 @@ def test_a_token_storm_reaches_a_person_and_is_resolved() -> None:
         assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
 
         running.wait(lambda: ("EpadWatchdog", "firing") in running.person.told, "the dead-man")
+        call_a_tool(running.one)
+        running.wait(
+            lambda: bool(running.query("rate(epad_tool_call_seconds_count[10s])")), "the tool's series"
+        )
         running.one.loop_switch().touch()
         running.wait(lambda: ("EpadQuarantine", "firing") in running.person.told, "the quarantine's alert")
         check_panels(running)
@@ -179,11 +185,35 @@ def test_a_token_storm_reaches_a_person_and_is_resolved() -> None:
         )
 
 
+def call_a_tool(house: Installation) -> None:
+    """As the wargame, whose key stands in its own environment alone."""
+    url = house.status()["gateway"]["url"] + "/tools/call"
+    body = json.dumps({"name": "uuid_generate", "arguments": {}}).encode()
+    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key_of(house, 'wargame')}"}
+    with urllib.request.urlopen(
+        urllib.request.Request(url, body, headers), timeout=PATIENCE_SECONDS
+    ) as answer:
+        assert not json.load(answer)["is_error"]
+
+
+def key_of(house: Installation, subsystem: str) -> str:
+    marks = {f"{STATE_MARK}={house.state}", f"{SUBSYSTEM_MARK}={subsystem}"}
+    for place in Path("/proc").glob("[0-9]*/environ"):
+        try:
+            words = place.read_bytes().decode(errors="replace").split("\0")
+        except OSError:
+            continue
+        keys = [word.partition("=")[2] for word in words if word.startswith("EPAD_GATEWAY_KEY=")]
+        if keys and marks <= set(words):
+            return keys[0]
+    raise AssertionError(f"{subsystem} has no process with a key")
+
+
 def check_panels(running: Chain) -> None:
-    """Run every panel's query; a machine without a GPU, and a daemon without tools, have nothing for those rows."""
+    """Run every panel's query; a machine without a GPU has nothing for that row."""
     panels = json.loads((ROOT / "monitoring/grafana/epad.json").read_text())["panels"]
     for panel in panels:
         for target in panel.get("targets", []):
             expr = target["expr"].replace("$instance", ".*").replace("$__rate_interval", "10s")
-            if "epad_gpu" not in expr and "epad_tool" not in expr:
+            if "epad_gpu" not in expr:
                 assert running.query(expr), f"{panel['title']}: {expr} has no answer"

@@ -216,6 +216,28 @@ def campaign(directory: Path, kills: int, seed: int) -> None:
             house.wait(lambda: settled(house), "every end to be recorded")
             assert house.stop() == 0
             judge(house, workspace, worker.done, seed)
+            plant(house, workspace, worker.done, seed)
+
+
+def plant(house: Installation, workspace: Path, done: list[int], seed: int) -> None:
+    """Make what no call has made, one after the other: the judge sees each of them."""
+    log = workspace / "log.txt"
+    lines = log.read_text()
+    planted = {
+        "report-0.md": "Round 0: 2 to do.\n",
+        "copy-0.md": "Round 0: 2 to do.\n",
+        "log.txt": lines + lines * len(records(house)),
+    }
+    for name, text in planted.items():
+        path = workspace / name
+        before = path.read_text() if path.exists() else None
+        path.write_text(text)
+        with pytest.raises(AssertionError):
+            judge(house, workspace, done, seed)
+        path.unlink() if before is None else path.write_text(before)
+    (workspace / f"report-{done[0]}.md").unlink()
+    with pytest.raises(AssertionError):
+        judge(house, workspace, done, seed)
 
 
 def settled(house: Installation) -> bool:

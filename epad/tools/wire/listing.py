@@ -11,6 +11,7 @@ from typing import Any
 
 from msgspec import Raw
 
+from epad.gate.tool_risk import READS
 from epad.tools.protocol import Caller, Definition, ToolAnswer, Tools
 from epad.tools.wire.messages import encode
 from epad.tools.wire.ranking import Ranking
@@ -26,7 +27,6 @@ _MOST_FOUND = 20
 # The daemon itself ranks the tools, and every agent waits meanwhile.
 _MOST_QUERY_CHARACTERS = 1_000
 _USUALLY_FOUND = 5
-_READS = frozenset({"P", "R1", "R2"})
 _KEPT_LISTS = 64
 
 _SEARCH_TOOL: dict[str, object] = {
@@ -147,7 +147,7 @@ def entry(definition: Definition) -> dict[str, object]:
 
 def host_hints(risk: str) -> dict[str, object]:
     """Return what hosts ask people by: whether a tool only reads, deletes, or reaches outside."""
-    if risk in _READS:
+    if risk in READS:
         return {"readOnlyHint": True, "openWorldHint": False}
     return {
         "destructiveHint": risk in {"W2", "X1", "X2"},
