@@ -37,12 +37,23 @@ APPROVED_SECONDS: Final = 3_600.0
 """How long an approval holds that does not say."""
 ONCE: Final = 0.0
 """In the place of a time: those who wait go on, or else the next one that asks the same, within an hour."""
+_NUMBERS_A_RUN: Final = 1_000
+_RUNS_WITH_OWN_NUMBERS: Final = 100
 _DENIED_SECONDS: Final = 3_600.0
 _MOST_KEPT: Final = 200
 
 
 class ApprovalError(EpadError):
     """A question cannot be answered like that."""
+
+
+def numbers_of_run(run: int) -> Iterator[int]:
+    """Return the numbers of the questions of a daemon's run, counted from 1.
+
+    So a number that a person has read before a restart is not soon that of another question: who types it late
+    approves nothing else.
+    """
+    return itertools.count(1 + _NUMBERS_A_RUN * ((run - 1) % _RUNS_WITH_OWN_NUMBERS))
 
 
 class State(StrEnum):

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import structlog
 
+from epad.confinement.approvals import numbers_of_run
 from epad.confinement.asking_program import asking_program
 from epad.confinement.authorities import Authorities
 from epad.confinement.cell_parts import CellsContext
@@ -90,7 +91,7 @@ def make_way_out(
     return WayOut(
         WayOutContext(
             policies=lambda door: tool_policy(door, joints.config) if is_tool_door(door) else policies(door),
-            approvals=HostQuestions(clock, stores.approved_hosts),
+            approvals=HostQuestions(clock, stores.approved_hosts, numbers_of_run(stores.ledger.epoch)),
             record=EgressRecord(events, metrics, joints, stores.known_hosts, clock),
             events=events,
             metrics=metrics,

@@ -14,6 +14,7 @@ from epad.confinement.approvals import (
     ApprovalError,
     Question,
     State,
+    numbers_of_run,
 )
 from epad.confinement.host_questions import HostQuestions, HostSubject
 from runners.egress.rules import HostRule
@@ -255,3 +256,16 @@ def test_whatever_happens_nobody_waits_for_nothing(steps: list[tuple[str, int]])
         assert all(one.state is State.OPEN for one in approvals.all() if one.waiting)
         assert len(list(approvals.open())) <= MOST_OPEN
         assert set(approvals.rules("agent")) <= allowed
+
+
+def test_no_number_of_a_run_is_that_of_a_question_of_the_run_before(clock: ManualClock) -> None:
+    """Nor of the 98 runs before that: an answer that comes late finds no question."""
+    firsts = [next(numbers_of_run(run)) for run in range(1, 101)]
+    assert firsts[:3] == [1, 1_001, 2_001]
+    assert len(set(firsts)) == 100
+    before, after = (HostQuestions(clock, (), numbers_of_run(run)) for run in (1, 2))
+    asked = before.ask(subject())
+    assert asked is not None
+    after.ask(subject("b.example"))
+    with pytest.raises(ApprovalError):
+        after.approve(asked.number)
