@@ -31,7 +31,7 @@ from runners.vault.serve import Server
 from runners.vault.store import Quotas
 
 ENTITIES, QUICK_ENTITIES = 100_000, 10_000
-WRITES, SEARCHES = 1_000, 300
+WRITES, ALONE, SEARCHES = 1_000, 300, 300
 WRITERS, KILL_EACH, FORGET_EACH = 8, 60, 25
 WRITE_MS, SEARCH_MS, RESIDENT_MIB, LEAST_POINTS = 1.0, 10.0, 40.0, 5.0
 VOCABULARY, TEXT_WORDS, AT_ONCE = 20_000, 30, 200
@@ -88,8 +88,11 @@ def resident_mib(pid: int) -> float:
     return next(int(line.split()[1]) for line in lines if line.startswith("Pss:")) / 1024
 
 
-async def costs(directory: Path, texts: Zipf) -> tuple[float, float, float]:
-    """Return the CPU milliseconds of a write and of a search, and the MiB that the child has then."""
+async def costs(directory: Path, texts: Zipf) -> tuple[float, float, float, float]:
+    """Return the CPU milliseconds of a write among others, of one alone, and of a search; and the MiB that there are.
+
+    A write alone has a commit of its own; those of several writers share one.
+    """
     child = VaultChild(directory, structlog.get_logger())
     await child.ask("memory_search", asked(LARGE, query=texts.text(4)))
     [pid] = child.pids
@@ -101,11 +104,15 @@ async def costs(directory: Path, texts: Zipf) -> tuple[float, float, float]:
 
     await asyncio.gather(*map(write, range(WRITERS)))
     written = cpu_seconds(pid)
+    for number in range(ALONE):
+        await child.ask("memory_store", asked(OTHER, name=f"a{number}", content=texts.text()))
+    alone = cpu_seconds(pid)
     for _ in range(SEARCHES):
         await child.ask("memory_search", asked(LARGE, query=texts.text(4)))
     searched, resident = cpu_seconds(pid), resident_mib(pid)
     await child.close()
-    return 1000 * (written - before) / WRITES, 1000 * (searched - written) / SEARCHES, resident
+    each = (written - before) / WRITES, (alone - written) / ALONE, (searched - alone) / SEARCHES
+    return 1000 * each[0], 1000 * each[1], 1000 * each[2], resident
 
 
 async def lost(directory: Path, forget_each: int = 0) -> tuple[int, int]:
@@ -191,7 +198,7 @@ def main(*, quick: bool) -> Sequence[Row]:
     with tempfile.TemporaryDirectory(prefix="epad-bench-") as name:
         folder, texts = Path(name), Zipf()
         filled(folder / "large/vault.db", count, texts)
-        write, search, resident = asyncio.run(costs(folder / "large", texts))
+        write, alone, search, resident = asyncio.run(costs(folder / "large", texts))
         missing, acknowledged = asyncio.run(lost(folder / "kills"))
         planted, _ = asyncio.run(lost(folder / "planted", FORGET_EACH))
         plain, ranked = recalls(folder / "notes.db")
@@ -205,6 +212,7 @@ def main(*, quick: bool) -> Sequence[Row]:
 
     return [
         row(f"a write among {count:,} names, by {WRITERS} writers", write, "ms CPU", WRITE_MS, WRITES),
+        row(f"a write among {count:,} names, committed alone", alone, "ms CPU", WRITE_MS, ALONE),
         row(f"a search among {count:,} names", search, "ms CPU", SEARCH_MS, SEARCHES),
         row("memory of the child then (PSS)", resident, "MiB", RESIDENT_MIB, 1),
         row(
