@@ -387,9 +387,7 @@ class ToolCalls:
                 definition.name, turn.arguments, definition.timeout, most, call=call, spill_bytes=spill
             )
             running.began(worker, asked)
-            answer = await asyncio.wait_for(
-                asyncio.shield(asked.answer), definition.timeout + self._context.grace_seconds
-            )
+            answer = await asked.within(definition.timeout + self._context.grace_seconds)
         except TimeoutError:
             worker.kill()
             why = f"the worker gave no answer within {definition.timeout + self._context.grace_seconds:g} s"

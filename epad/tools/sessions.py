@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final
 
@@ -71,5 +72,6 @@ class Sessions:
         return name == _name(subsystem, self._process(subsystem) or self._run)
 
 
+@lru_cache(maxsize=256)  # it is asked for several times a call
 def _name(subsystem: str, process: str) -> str:
     return sha256(f"epad/session/1\0{subsystem}\0{process}".encode()).hexdigest()[:32]

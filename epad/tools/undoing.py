@@ -167,7 +167,7 @@ class Undoing:
             raise UndoError(f"no worker of {changed.subsystem} could be started: {error}") from error
         try:
             asked = worker.undo(call_name(changed.session, changed.turn), only, own, _SECONDS, _OUTPUT_BYTES)
-            return await asyncio.wait_for(asyncio.shield(asked.answer), 2 * _SECONDS)
+            return await asked.within(2 * _SECONDS)
         except (EpadError, TimeoutError) as error:
             raise UndoError(f"the worker of {changed.subsystem} gave no answer: {error}") from error
         finally:

@@ -17,11 +17,12 @@ import asyncio
 import os
 import select
 import signal
+import socket
 import struct
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 from msgspec import Struct
@@ -63,25 +64,85 @@ class Asked:
     number: int
     answer: asyncio.Future[WorkerAnswer]
 
+    async def within(self, seconds: float) -> WorkerAnswer:
+        """Wait for the answer, and give it up after so long. Raises TimeoutError, WorkerLostError."""
+        async with asyncio.timeout(seconds):
+            return await self.answer
+
+
+class Frames(asyncio.Protocol):
+    """Cuts what comes into frames, as it comes: a stream's reader costs a call several turns of the loop."""
+
+    def __init__(self) -> None:
+        self.received: Callable[[bytes], None] = lambda _: None
+        """Is told of each frame. What it raises as MsgspecError ends the connection."""
+        self.ended = asyncio.get_running_loop().create_future()
+        """Done once nothing comes any more."""
+        self.transport: asyncio.Transport | None = None
+        self._pending = bytearray()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self.ended.done():
+            return
+        self._pending += data
+        while len(self._pending) >= _HEADER.size:
+            (size,) = _HEADER.unpack_from(self._pending)
+            if size > MOST_FRAME_BYTES:
+                self._end()
+                return
+            end = _HEADER.size + size
+            if len(self._pending) < end:
+                return
+            frame = bytes(memoryview(self._pending)[_HEADER.size : end])
+            del self._pending[:end]
+            try:
+                self.received(frame)
+            except msgspec.MsgspecError:
+                self._end()
+                return
+
+    def connection_lost(self, error: Exception | None) -> None:
+        del error
+        self._end()
+
+    def send(self, body: bytes) -> None:
+        """Write a frame."""
+        if self.transport is not None:
+            self.transport.write(_HEADER.pack(len(body)) + body)
+
+    def close(self) -> None:
+        """Close the connection once all is written."""
+        if self.transport is not None:
+            self.transport.close()
+
+    def _end(self) -> None:
+        self._pending.clear()
+        if not self.ended.done():
+            self.ended.set_result(None)
+
+
+async def connect(pid: int, end: socket.socket, ended: Callable[[], None] = lambda: None) -> Worker:
+    """Return the worker whose first process is `pid`, by our end of the socket to it."""
+    end.setblocking(False)
+    _, frames = await asyncio.get_running_loop().create_connection(Frames, sock=end)
+    return Worker(pid, frames, ended)
+
 
 class Worker:
     """One worker process, by the socket to it. `pid` is its first process; `ended` is called once, at its end."""
 
-    def __init__(
-        self,
-        pid: int,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
-        ended: Callable[[], None] = lambda: None,
-    ) -> None:
+    def __init__(self, pid: int, frames: Frames, ended: Callable[[], None]) -> None:
         self.pid = pid
         self._process = os.pidfd_open(pid)
-        self._reader = reader
-        self._writer = writer
+        self._frames = frames
         self._ended = ended
         self._waiting: dict[int, asyncio.Future[WorkerAnswer]] = {}
         self._number = 0
         self._is_lost = False
+        frames.received = self._received
         self._life = asyncio.create_task(self._live(), name=f"tools-worker-{pid}")
 
     @property
@@ -139,7 +200,7 @@ class Worker:
     async def close(self) -> None:
         """End the worker: its input ends, and it kills its calls. It is killed where it takes too long."""
         self._lose("it was ended")
-        self._writer.close()
+        self._frames.close()
         try:
             await asyncio.wait_for(asyncio.shield(self._life), GRACE_SECONDS)
         except TimeoutError:
@@ -152,21 +213,19 @@ class Worker:
         body = msgspec.json.encode(message)
         if len(body) > MOST_FRAME_BYTES:
             raise WorkerLostError(f"a request of {len(body)} bytes is over the limit of {MOST_FRAME_BYTES}")
-        self._writer.write(_HEADER.pack(len(body)) + body)
+        self._frames.send(body)
+
+    def _received(self, frame: bytes) -> None:
+        answer = _decode(frame)
+        future = self._waiting.pop(answer.id, None) if answer.id is not None else None
+        if future is not None and not future.done():
+            future.set_result(answer)
 
     async def _live(self) -> None:
-        """Read answers until there are no more; then let the process end, and reap it."""
-        with suppress(asyncio.IncompleteReadError, OSError, msgspec.MsgspecError):
-            while True:
-                (size,) = _HEADER.unpack(await self._reader.readexactly(_HEADER.size))
-                if size > MOST_FRAME_BYTES:
-                    break
-                answer = _decode(await self._reader.readexactly(size))
-                future = self._waiting.pop(answer.id, None) if answer.id is not None else None
-                if future is not None and not future.done():
-                    future.set_result(answer)
+        """Wait until there are no more answers; then let the process end, and reap it."""
+        await self._frames.ended
         self._lose("it has ended")
-        self._writer.close()
+        self._frames.close()
         await asyncio.to_thread(_reap, self.pid, self._process)
         os.close(self._process)
         self._process = -1

@@ -9,7 +9,6 @@ that this machine cannot have is done without and told, since each call is confi
 
 from __future__ import annotations
 
-import asyncio
 import os
 import socket
 import sys
@@ -34,7 +33,7 @@ from epad.confinement.spawner import Spawner
 from epad.confinement.tool_doors import tool_door
 from epad.tools import engine_cell, host_cell
 from epad.tools.catalogue import ROOT
-from epad.tools.worker import Worker
+from epad.tools.worker import Worker, connect
 from epad.tools.worker_doors import WorkerDoors
 from runners.cell.plan import Door
 
@@ -146,9 +145,7 @@ class CellStarter:
             raise
         if made.doors:
             ended = await self.doors.open(tool_door(subsystem, category), made.doors[0], ended)
-        ours.setblocking(False)
-        reader, writer = await asyncio.open_connection(sock=ours)
-        return Started(Worker(made.pid, reader, writer, ended), tuple(made.missing))
+        return Started(await connect(made.pid, ours, ended), tuple(made.missing))
 
     def settings(self, subsystem: str) -> object:
         """Return the settings that a worker is started by, to be compared."""

@@ -21,7 +21,7 @@ from structlog.typing import FilteringBoundLogger
 
 from epad.tools.catalogue import ROOT
 from epad.tools.own import OwnToolError
-from epad.tools.worker import Worker, WorkerLostError
+from epad.tools.worker import Worker, WorkerLostError, connect
 
 ANSWER_SECONDS: Final = 30.0
 """A request waits at most so long: a disk that hangs holds nothing else up."""
@@ -77,7 +77,7 @@ class VaultChild:
     async def _asked(self, request: str, arguments: Mapping[str, object]) -> dict[str, Any]:
         worker = await self._running()
         asked = worker.ask(request, arguments, ANSWER_SECONDS, 0)
-        answer = await asyncio.wait_for(asyncio.shield(asked.answer), ANSWER_SECONDS)
+        answer = await asked.within(ANSWER_SECONDS)
         if answer.result is None:
             raise OwnToolError(answer.error, answer.hint)
         return answer.result
@@ -99,9 +99,7 @@ class VaultChild:
         except OSError:
             ours.close()
             raise
-        ours.setblocking(False)
-        reader, writer = await asyncio.open_connection(sock=ours)
-        return Worker(pid, reader, writer)
+        return await connect(pid, ours)
 
 
 def _spawned(directory: Path, descriptor: int) -> int:

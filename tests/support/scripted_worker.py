@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
 import socket
 import subprocess
@@ -13,7 +12,7 @@ import sys
 from collections.abc import Callable, Mapping
 
 from epad.tools.catalogue import Catalogue, parse
-from epad.tools.worker import Worker
+from epad.tools.worker import Worker, connect
 from epad.tools.worker_cell import Started
 
 # `hang` is answered once it is cancelled; `silent` never; `die` ends the worker.
@@ -88,9 +87,7 @@ class ScriptedStarter:
         with theirs:
             child = subprocess.Popen(self.command, stdin=theirs.fileno(), stdout=theirs.fileno(), cwd="/")
         child.returncode = 0  # the worker reaps it
-        ours.setblocking(False)
-        reader, writer = await asyncio.open_connection(sock=ours)
-        self.workers.append(Worker(child.pid, reader, writer, ended))
+        self.workers.append(await connect(child.pid, ours, ended))
         return Started(self.workers[-1], ())
 
     def settings(self, subsystem: str) -> object:
