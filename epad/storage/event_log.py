@@ -63,6 +63,7 @@ class EventKind(StrEnum):
     EGRESS_ASKED = "egress.asked"
     EGRESS_DECIDED = "egress.decided"
     EGRESS_REVOKED = "egress.revoked"
+    SECRET_USED = "secret.used"  # noqa: S105 - what happened to one
     TOOL_ASKED = "tool.asked"
     TOOL_DECIDED = "tool.decided"
     TOOL_REVOKED = "tool.revoked"

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import mcp_programs
+import software_tpm
 from learned_agents import can_record
 
 from epad.supervisor.cgroup import NoCgroupError, delegated
@@ -164,6 +165,7 @@ THINGS: Mapping[str, Callable[[], bool]] = {
     "a Python that others can start": _readable_python,
     "strace": lambda: not can_record(),
     "the MCP programs of npm": lambda: not mcp_programs.NODE.exists(),
+    "a software TPM": lambda: not software_tpm.can_be_had(),
     "sense": lambda: True,
 }
 """Beside what is tried: `sense`, which a combination of parameters lacks everywhere."""

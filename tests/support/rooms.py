@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("answers", "formatting", "gate", "runtime", "storage", "configuration", "listeners", "metrics"),
     (
+        "secrets",
         "copying",
         "ledger",
         "confinement",

@@ -1,0 +1,1 @@
+"""What the vault has done by a child: age's encryption, and the talk with a security key."""
