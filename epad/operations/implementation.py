@@ -9,15 +9,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from epad import EpadError
-from epad.answers.confinement import Approvals, PolicyChanges
+from epad.answers.confinement import PolicyChanges
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
-from epad.answers.memory import MemoryList, MemoryProof
 from epad.answers.orders import Budgets, Result
 from epad.answers.status import Status
-from epad.answers.tools import ToolList, Trace, UndonePlan
 from epad.configuration.load import ConfigError
 from epad.confinement.changes import WideningRefusedError
-from epad.control_loop.decider import Decider
 from epad.control_loop.history import History, is_id
 from epad.control_loop.loop import Controller
 from epad.control_loop.step import Lane, OperationEnded, Plan, Step, StepName, StepState
@@ -26,13 +23,12 @@ from epad.datastore.datastores import Datastores
 from epad.gate.permissions import Tier
 from epad.gateway.client_keys import Keys
 from epad.incidents.report import IncidentReport
-from epad.operations.all_approvals import AllApprovals
+from epad.operations.agent_operations import AgentOperations
 from epad.operations.bodies import OrderBody
 from epad.operations.budget_changes import BudgetChangeError, UnknownScopeError
 from epad.operations.budgets import BudgetOrders
 from epad.operations.holdable import check_holdable
 from epad.operations.learning import LearningError, Recordings
-from epad.operations.memory_orders import MemoryOrders
 from epad.operations.protocol import (
     ConflictError,
     Peer,
@@ -44,9 +40,9 @@ from epad.operations.protocol import (
 from epad.operations.registry import Operation
 from epad.operations.reload import ChangeRefusedError, Reloads, heed
 from epad.operations.status import DaemonStatus
-from epad.operations.tool_looks import ToolLooks, is_turn
+from epad.operations.tool_looks import is_turn
 from epad.response.preservation import NewestCheckpoint
-from epad.storage.event_log import EventKind, EventLog
+from epad.storage.event_log import EventKind
 from epad.supervisor.child_logs import ChildLog
 from epad.supervisor.log_keeper import LogKeeper
 from epad.supervisor.log_reader import follow, last_lines
@@ -65,14 +61,12 @@ RELEASABLE = frozenset({Cause.FOUND, Cause.PERSON, Cause.PARKED})
 
 
 @dataclass(frozen=True, slots=True)
-class DaemonOperations:
+class DaemonOperations(AgentOperations):
     """Implements `epad.operations.protocol.Operations`."""
 
     daemon_status: DaemonStatus
     controller: Controller
-    decider: Decider
     history: History
-    event_log: EventLog
     clock: Clock
     keys: Keys
     logs: LogKeeper
@@ -83,10 +77,7 @@ class DaemonOperations:
     give_up_records: Callable[[str], Awaitable[str]]
     begin_again: Callable[[], None]
     plan_recovery: Callable[[], Awaitable[Recovery]]
-    all_approvals: AllApprovals
     learning: Recordings
-    tool_looks: ToolLooks
-    memory_orders: MemoryOrders
 
     def status(self) -> Status:
         return self.daemon_status.render()
@@ -119,20 +110,6 @@ class DaemonOperations:
             raise UnknownIdError(subject)
         summary = [one.as_json() for one in self._report.about(subject)]
         return {"subject": subject or "the last incident", "summary": summary, "chain": chain}
-
-    def tools(self) -> ToolList:
-        return self.tool_looks.show()
-
-    async def trace(self, subject: str | None, after: int) -> Trace:
-        return await self.tool_looks.trace(subject, after)
-
-    async def undo_plan(self, name: str) -> UndonePlan:
-        return await self.tool_looks.undo.plan(name)
-
-    async def undo(self, name: str, reason: str, by: str) -> Result:
-        self._note(Operation.UNDO, HOST, f"{name}: {reason}", by)
-        results, is_left = await self.tool_looks.undo.undo(name, reason, by)
-        return self._result(results, failed=is_left)
 
     async def recovery(self) -> Recovery:
         return await self.plan_recovery()
@@ -359,36 +336,6 @@ class DaemonOperations:
         results = ["the next look takes it as it is; then checkpoints are promoted again"]
         return self._result(results)
 
-    def approvals(self) -> Approvals:
-        return self.all_approvals.show()
-
-    async def approve(self, number: str, seconds: float | None, reason: str, by: str) -> Result:
-        self._note(Operation.APPROVE, HOST, f"question {number}: {reason}", by)
-        return self._result([await self.all_approvals.approve(number, seconds, f"{reason} ({by})")])
-
-    async def deny(self, number: str, reason: str, by: str) -> Result:
-        self._note(Operation.DENY, HOST, f"question {number}: {reason}", by)
-        return self._result([self.all_approvals.deny(number, f"{reason} ({by})")])
-
-    async def revoke_host(self, name: str, subsystem: str, reason: str, by: str) -> Result:
-        self._note(Operation.REVOKE_HOST, subsystem or HOST, f"{name}: {reason}", by)
-        revoked = await self.all_approvals.revoke(name, subsystem, f"{reason} ({by})")
-        return self._result([revoked.sentence], failed=not revoked.is_kept)
-
-    async def memory(self, session: str | None) -> MemoryList:
-        return await self.memory_orders.show(session or "")
-
-    async def memory_verify(self) -> MemoryProof:
-        return await self.memory_orders.verify()
-
-    async def promote_memory(self, name: str, session: str, reason: str, by: str) -> Result:
-        self._note(Operation.PROMOTE_MEMORY, HOST, f"{name}: {reason}", by)
-        return self._result([await self.memory_orders.promote(name, session, f"{reason} ({by})")])
-
-    async def retract_memory(self, name: str, session: str, reason: str, by: str) -> Result:
-        self._note(Operation.RETRACT_MEMORY, HOST, f"{name or session}: {reason}", by)
-        return self._result([await self.memory_orders.retract(name, session, f"{reason} ({by})")])
-
     def budgets(self) -> Budgets:
         return {"budgets": [*self.budget_orders.show(), *self.daemon_status.tools.limits()]}
 
@@ -426,17 +373,11 @@ class DaemonOperations:
         if name not in self._names():
             raise UnknownSubsystemError(name, self._names())
 
-    def _note(self, order: Operation, target: str, reason: str, by: str) -> None:
-        self.event_log.emit(EventKind.ORDER_GIVEN, target, order=order, reason=reason, by=by)
-
     async def _wait(self, ordered: Any) -> list[OperationEnded] | None:
         """Wait for an order's steps, but not for ever; the order stands either way."""
         task = asyncio.ensure_future(ordered)
         done, _ = await asyncio.wait({task}, timeout=ANSWER_SECONDS)
         return task.result() if done else None
-
-    def _result(self, results: Sequence[str], name: str = HOST, *, failed: bool = False) -> Result:
-        return {"subsystem": name, "phase": self.decider.phase, "failed": failed, "results": results}
 
     def _answer(self, name: str, ended: list[OperationEnded] | None) -> Result:
         if ended is None:

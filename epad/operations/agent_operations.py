@@ -1,0 +1,85 @@
+"""Carry out what a person asks about agents: their tools, their questions, their memory."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from epad.answers.confinement import Approvals
+from epad.answers.memory import MemoryList, MemoryProof
+from epad.answers.orders import Result
+from epad.answers.tools import ToolList, Trace, UndonePlan
+from epad.control_loop.decider import Decider
+from epad.operations.all_approvals import AllApprovals
+from epad.operations.memory_orders import MemoryOrders
+from epad.operations.registry import Operation
+from epad.operations.tool_looks import ToolLooks
+from epad.storage.event_log import EventKind, EventLog
+from statemachine.finding import HOST
+
+
+@dataclass(frozen=True, slots=True)
+class Orders:
+    """Notes orders before they are carried out, and words their results."""
+
+    decider: Decider
+    event_log: EventLog
+
+    def _note(self, order: Operation, target: str, reason: str, by: str) -> None:
+        self.event_log.emit(EventKind.ORDER_GIVEN, target, order=order, reason=reason, by=by)
+
+    def _result(self, results: Sequence[str], name: str = HOST, *, failed: bool = False) -> Result:
+        return {"subsystem": name, "phase": self.decider.phase, "failed": failed, "results": results}
+
+
+@dataclass(frozen=True, slots=True)
+class AgentOperations(Orders):
+    """Implements the part of `epad.operations.protocol.Operations` that is about agents."""
+
+    all_approvals: AllApprovals
+    tool_looks: ToolLooks
+    memory_orders: MemoryOrders
+
+    def tools(self) -> ToolList:
+        return self.tool_looks.show()
+
+    async def trace(self, subject: str | None, after: int) -> Trace:
+        return await self.tool_looks.trace(subject, after)
+
+    async def undo_plan(self, name: str) -> UndonePlan:
+        return await self.tool_looks.undo.plan(name)
+
+    async def undo(self, name: str, reason: str, by: str) -> Result:
+        self._note(Operation.UNDO, HOST, f"{name}: {reason}", by)
+        results, is_left = await self.tool_looks.undo.undo(name, reason, by)
+        return self._result(results, failed=is_left)
+
+    def approvals(self) -> Approvals:
+        return self.all_approvals.show()
+
+    async def approve(self, number: str, seconds: float | None, reason: str, by: str) -> Result:
+        self._note(Operation.APPROVE, HOST, f"question {number}: {reason}", by)
+        return self._result([await self.all_approvals.approve(number, seconds, f"{reason} ({by})")])
+
+    async def deny(self, number: str, reason: str, by: str) -> Result:
+        self._note(Operation.DENY, HOST, f"question {number}: {reason}", by)
+        return self._result([self.all_approvals.deny(number, f"{reason} ({by})")])
+
+    async def revoke_host(self, name: str, subsystem: str, reason: str, by: str) -> Result:
+        self._note(Operation.REVOKE_HOST, subsystem or HOST, f"{name}: {reason}", by)
+        revoked = await self.all_approvals.revoke(name, subsystem, f"{reason} ({by})")
+        return self._result([revoked.sentence], failed=not revoked.is_kept)
+
+    async def memory(self, session: str | None) -> MemoryList:
+        return await self.memory_orders.show(session or "")
+
+    async def memory_verify(self) -> MemoryProof:
+        return await self.memory_orders.verify()
+
+    async def promote_memory(self, name: str, session: str, reason: str, by: str) -> Result:
+        self._note(Operation.PROMOTE_MEMORY, HOST, f"{name}: {reason}", by)
+        return self._result([await self.memory_orders.promote(name, session, f"{reason} ({by})")])
+
+    async def retract_memory(self, name: str, session: str, reason: str, by: str) -> Result:
+        self._note(Operation.RETRACT_MEMORY, HOST, f"{name or session}: {reason}", by)
+        return self._result([await self.memory_orders.retract(name, session, f"{reason} ({by})")])
