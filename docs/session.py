@@ -116,6 +116,8 @@ CHAPTERS = (
             Typed("epactl approve 7 --for 2h", 4),
             Typed("epactl deny 7", 4),
             Typed("epactl approvals revoke files.example", 4),
+            Typed("epactl changes list"),
+            Typed('epactl changes accept chat --reason "I wrote that"', 1),
             Typed("epactl memory list", 1),
             Typed("epactl memory verify", 1),
             Typed('epactl memory promote port --reason "true of every run" --dry-run'),

@@ -108,6 +108,11 @@ class Directories:
         return self.notify_directory(subsystem) / "sock"
 
     @property
+    def measurements(self) -> Path:
+        """Return the directory of what each subsystem was at its last start."""
+        return self.state / "measurements"
+
+    @property
     def results(self) -> Path:
         """Return the directory of results of tools that were too long for their answers."""
         return self.state / "results"

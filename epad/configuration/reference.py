@@ -78,6 +78,9 @@ WORDS: Mapping[str, str] = {
     " (epactl memory promote)",
     "subsystems.NAME.tools": 'its tools, each as "file_read", a category as "files.*", or "*"; empty: all that its tier'
     " allows",
+    "subsystems.NAME.on_change": "what becomes of a start as something else than the last one: told, or held until "
+    "`epactl changes accept`",
+    "subsystems.NAME.made_of": "patterns of further files that it is made of, as its prompts, from where it starts",
     "subsystems.NAME.tool_calls_per_minute": "the calls of tools that it may make a minute; 0: no limit; empty: as"
     " tools.calls_per_minute says",
     "subsystems.NAME.tool_output_tokens_per_hour": "what its tools may give back an hour, a byte counted as a token;"

@@ -341,6 +341,8 @@ class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
     tier: TierName | None = None
     tools: tuple[str, ...] | None = None
     memory: Literal["session", "shared"] = "session"
+    on_change: Literal["tell", "hold"] = "tell"
+    made_of: tuple[str, ...] = ()
     tool_calls_per_minute: Annotated[int, Meta(ge=0)] | None = None
     tool_output_tokens_per_hour: Annotated[int, Meta(ge=0)] | None = None
 

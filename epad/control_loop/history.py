@@ -21,6 +21,7 @@ from statemachine.phase import Phase
 
 # Links a chain shows at most, newest kept: more is `epactl events`.
 MAX_LINKS = 200
+_MOST_CHANGES = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +91,8 @@ def _explain(connection: apsw.Connection, subject: str | None) -> list[decisions
     if subject is not None and subject.isdecimal():
         told += _event_links(connection, int(subject))
         subject = _subject_of_event(connection, int(subject))
+    if subject is not None:
+        told += _change_links(connection, subject)
     links = _chain(connection, _anomalies_about(connection, subject), subject, told)
     if subject is None:
         now = _chain(connection, _active(connection), "", [])
@@ -118,6 +121,16 @@ _EVENT_LAG_SECONDS = 2.0
 def _event_links(connection: apsw.Connection, number: int) -> Iterable[Link]:
     for at, kind, subsystem, fields in _event(connection, number):
         yield Link("event", str(number), at, f"{kind} {subsystem}".strip(), json.loads(fields))
+
+
+def _change_links(connection: apsw.Connection, subsystem: str) -> Iterable[Link]:
+    """Yield how the last starts of a subsystem differed from those before them."""
+    query = "SELECT id, utc, fields FROM event WHERE kind = ? AND subsystem = ? ORDER BY id DESC LIMIT ?"
+    for number, at, fields in fetch(
+        connection, query, (EventKind.SUBSYSTEM_CHANGED, subsystem, _MOST_CHANGES)
+    ):
+        told = json.loads(fields)
+        yield Link("event", str(number), at, told["sentence"], told)
 
 
 def _event(connection: apsw.Connection, number: int) -> list[tuple[str, str, str, str]]:

@@ -44,6 +44,7 @@ from epad.gateway.spending import SpendingBook
 from epad.gateway.tokenizing import load_tokenizers
 from epad.gateway.upstream import Upstreams
 from epad.ledger.integrity import Integrity
+from epad.measurement.starts import Starts
 from epad.probing.build import Senses, make_assessor, make_watchers
 from epad.probing.cascade_signals import Sights
 from epad.probing.fan_out import ExitFanout, TurnFanout
@@ -135,6 +136,12 @@ def make_supervision(given: Given, joints: Joints, foundation: Foundation) -> Su
         Path(credentials) if credentials else None,
         lambda name: is_loading(name, joints.snapshots(), joints.config, given.clock),
     )
+    starts = Starts(
+        directories.measurements,
+        foundation.events,
+        lambda: given.clock.utc().timestamp(),
+        structlog.get_logger("epad.measurement"),
+    )
     surroundings = Surroundings(
         database=given.stores.database,
         directories=directories,
@@ -150,9 +157,11 @@ def make_supervision(given: Given, joints: Joints, foundation: Foundation) -> Su
         remember=joints.remember,
         output=joints.output,
         cells=foundation.cells,
+        start_check=starts,
     )
     supervisor = Supervisor(config.subsystems, surroundings)
-    return Supervision(upstreams, supervisor, LogPump(directories, supervisor.workloads, log_configs(config)))
+    logs = LogPump(directories, supervisor.workloads, log_configs(config))
+    return Supervision(upstreams, supervisor, logs, starts)
 
 
 def make_probing(given: Given, joints: Joints, foundation: Foundation, supervision: Supervision) -> Probing:

@@ -157,6 +157,7 @@ class Composition:
         await self._core.foundation.datastores.close()
         self._core.foundation.integrity.close()
         await self._core.foundation.cells.close()
+        await self._core.supervision.starts.close()
         await self.events.flush()
         await self.recorder.flush()
         await self._stores.close()

@@ -28,6 +28,7 @@ from epad.gateway.server import Gateway
 from epad.gateway.spending import SpendingBook
 from epad.gateway.upstream import Upstreams
 from epad.ledger.integrity import Integrity
+from epad.measurement.starts import Starts
 from epad.metrics.registry import Metrics
 from epad.metrics.server import MetricsServer
 from epad.operations.implementation import DaemonOperations
@@ -99,6 +100,7 @@ class Supervision:
     upstreams: Upstreams
     supervisor: Supervisor
     logs: LogPump
+    starts: Starts
 
 
 @dataclass(frozen=True, slots=True)

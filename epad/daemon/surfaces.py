@@ -133,6 +133,7 @@ def make_operations(
             HostApprovals(foundation.way_out, stores.known_hosts),
             ToolApprovals(foundation.tools.consents) if foundation.tools else None,
         ),
+        starts=core.supervision.starts,
         learning=Learning(reloader, given.directories.work),
         tool_looks=make_tool_looks(given, joints, foundation.tools),
         memory_orders=MemoryOrders(

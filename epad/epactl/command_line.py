@@ -9,6 +9,7 @@ from epad.epactl import arguments
 from epad.epactl.commands import (
     about,
     approvals,
+    changes,
     confine,
     daemon,
     emergency,
@@ -61,6 +62,7 @@ other words: status: ps, ls, list; explain: describe; logs: log; where there is 
 """
 
 GROUPS = {
+    "changes": changes.WORDS,
     "ledger": "The turn ledger.",
     "key": "The gateway keys.",
     "lifeboat": "The last resort.",
@@ -83,6 +85,7 @@ RUN = {
 """The orders that are more than a request."""
 
 ASK: Mapping[Operation, Callable[[Call], int]] = {
+    Operation.CHANGES_READ: changes.show,
     Operation.CONFINE_DIFF_READ: confine.diff,
 }
 """The questions that show their answer in a way of their own."""

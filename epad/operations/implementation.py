@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from epad import EpadError
+from epad.answers.changes import Measurements
 from epad.answers.confinement import PolicyChanges
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
 from epad.answers.orders import Budgets, Result
@@ -23,6 +24,8 @@ from epad.datastore.datastores import Datastores
 from epad.gate.permissions import Tier
 from epad.gateway.client_keys import Keys
 from epad.incidents.report import IncidentReport
+from epad.measurement.starts import Starts
+from epad.operations import changes
 from epad.operations.agent_operations import AgentOperations
 from epad.operations.bodies import OrderBody
 from epad.operations.budget_changes import BudgetChangeError, UnknownScopeError
@@ -78,6 +81,7 @@ class DaemonOperations(AgentOperations):
     begin_again: Callable[[], None]
     plan_recovery: Callable[[], Awaitable[Recovery]]
     learning: Recordings
+    starts: Starts
 
     def status(self) -> Status:
         return self.daemon_status.render()
@@ -153,9 +157,27 @@ class DaemonOperations(AgentOperations):
         if why := self.controller.stands_by:
             raise ConflictError(f"{name} is not restarted: {why}")
         self._note(Operation.RESTART, name, reason, by)
+        return await self._begin(name, reason)
+
+    async def _begin(self, name: str, reason: str) -> Result:
+        """Stop a subsystem, and start it as if it had never failed."""
         self.decider.begin_afresh(name)
         plan = Plan(Lane.CONTAINMENT, reason, [Step(StepName.RESTART, name)])
         return self._answer(name, await self._wait(self.controller.order(Requested(plan))))
+
+    def changes(self) -> Measurements:
+        return changes.shown(self.starts)
+
+    async def accept_change(self, name: str, reason: str, by: str) -> Result:
+        self._check(name)
+        if not self.starts.waits(name):
+            raise ConflictError(f"no change of {name} waits to be accepted", "epactl changes list")
+        self._note(Operation.ACCEPT_CHANGE, name, reason, by)
+        accepted = self.starts.accept(name)
+        if self.controller.hold_of(name).rung is not Rung.OPEN or self.controller.stands_by:
+            return self._result([accepted, f"{name} is held: it starts once it is released"], name)
+        answer = await self._begin(name, reason)
+        return {**answer, "results": [accepted, *answer["results"]]}
 
     async def release(self, name: str, reason: str, by: str) -> Result:
         check_holdable(name, self._names(), self.daemon_status.tools.targets())

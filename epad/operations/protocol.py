@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from epad import EpadError
+from epad.answers.changes import Measurements
 from epad.answers.confinement import Approvals, PolicyChanges
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
 from epad.answers.memory import MemoryList, MemoryProof
@@ -167,6 +168,10 @@ class Operations(Protocol):
 
         Raises UnknownSubsystemError.
         """
+        ...
+
+    def changes(self) -> Measurements:
+        """Return what each subsystem was at its last start."""
         ...
 
     async def memory(self, session: str | None) -> MemoryList:

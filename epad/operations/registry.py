@@ -133,6 +133,14 @@ class Operation(StrEnum):
         "subject",
         "page",
     )
+    CHANGES_READ = _read(
+        "changes_read",
+        "/v1/changes",
+        "changes list",
+        "Show what each subsystem was at its last start, and how that differs from the start before.",
+        "Measurements",
+        risk=Risk.CONFIDENTIAL,
+    )
     MEMORY_READ = _read(
         "memory_read",
         "/v1/memory",
@@ -219,6 +227,12 @@ class Operation(StrEnum):
         "/v1/datastores/{name}/accept",
         "datastore accept",
         "Accept a datastore's present contents as the new baseline.",
+    )
+    ACCEPT_CHANGE = _order(
+        "accept_change",
+        f"{_SUBSYSTEM}/accept-change",
+        "changes accept",
+        "Take a subsystem that has changed for what it is to be, and start it.",
     )
     ACCEPT_LOSS = _order(
         "accept_loss",

@@ -42,6 +42,7 @@ class EventKind(StrEnum):
     ANOMALY_CLEARED = "anomaly.cleared"
     STEP_ENDED = "step.ended"
     SUBSYSTEM_EXITED = "subsystem.exited"
+    SUBSYSTEM_CHANGED = "subsystem.changed"
     CELL_MADE = "cell.made"
     CELL_CLOSED = "cell.closed"
     TURN_REFUSED = "turn.refused"

@@ -19,6 +19,7 @@ from epad.supervisor.engine import Engine
 from epad.supervisor.health import Checker, NoChecker
 from epad.supervisor.records import ProcessRecords
 from epad.supervisor.stage import HAS_PROCESS, Stage
+from epad.supervisor.start_check import NoStartCheck, StartCheck
 from probes.subsystems import SubsystemObserver, SubsystemSnapshot, SubsystemState
 from statemachine.clock import Clock
 from statemachine.containment import Rung
@@ -63,6 +64,7 @@ class Room:
     oom_kills: OomKills = field(default_factory=OomKills)
     remember: Remember = remember_nothing
     cells: CellMaker = field(default_factory=NoCells)
+    start_check: StartCheck = field(default_factory=NoStartCheck)
 
 
 @dataclass(frozen=True, slots=True)

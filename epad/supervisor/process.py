@@ -164,6 +164,7 @@ class Process:
             )
             what = launch(self._name, self._spec, self._room, extra, self.record.instance)
             cell = await self._plan_cell(what)
+            await self._room.start_check.check(self._name, self._spec, what)
             child = await self._room.engine.spawn(replace(what, cut_off=self.cut_off, cell=cell))
         except SpawnError as error:
             reason = f"{error}: see subsystems.{self._name}.{error.key}"

@@ -38,6 +38,7 @@ from epad.supervisor.intent import (
 )
 from epad.supervisor.process_subsystem import ProcessSubsystem
 from epad.supervisor.records import ProcessRecord, ProcessRecords
+from epad.supervisor.start_check import NoStartCheck, StartCheck
 from epad.supervisor.systemd_bus import SYSTEM_BUS
 from probes.subsystems import SubsystemObserver, SubsystemSnapshot
 from statemachine.clock import Clock
@@ -75,6 +76,7 @@ class Surroundings:
     remember: Remember = remember_nothing
     output: Callable[[str], Path] | None = None
     cells: CellMaker = field(default_factory=NoCells)
+    start_check: StartCheck = field(default_factory=NoStartCheck)
 
 
 class Supervisor:
@@ -333,4 +335,5 @@ def _room(surroundings: Surroundings, records: ProcessRecords, tasks: Tasks) -> 
         checker=surroundings.checker,
         remember=surroundings.remember,
         cells=surroundings.cells,
+        start_check=surroundings.start_check,
     )

@@ -25,6 +25,7 @@ from epad.control_loop.stimulus import Forced, Ordered, Paused, Released, Reques
 from epad.datastore.datastores import Datastores
 from epad.gate.permissions import Tier
 from epad.gateway.client_keys import Keys
+from epad.measurement.starts import Starts
 from epad.operations import implementation as module
 from epad.operations.all_approvals import AllApprovals
 from epad.operations.budgets import BudgetOrders
@@ -87,6 +88,7 @@ class Bench:
             begin_again=lambda: None,
             plan_recovery=lambda: asyncio.sleep(0, cast("Recovery", {})),
             all_approvals=cast("AllApprovals", self),
+            starts=cast("Starts", self),
             learning=self,
             tool_looks=cast("ToolLooks", self),
             memory_orders=MemoryOrders(None, lambda: asyncio.sleep(0, ())),

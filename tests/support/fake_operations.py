@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from blank_answer import blank
 
+from epad.answers.changes import Measurements
 from epad.answers.confinement import (
     Approvals,
     HostQuestion,
@@ -282,6 +283,7 @@ class FakeOperations:
         self.logs_asked: list[tuple[str, int, float | None]] = []
         self.subscribed = asyncio.Event()
         self.host_approvals = asked()
+        self.measurements: Measurements = {"measurements": []}
         self.tool_list: ToolList = {"enabled": False, "tiers": {}, "tools": []}
         self.undone: list[UndonePaths] = []
         self.traces: dict[str, dict[int, Trace]] = {}
@@ -312,6 +314,9 @@ class FakeOperations:
                 self._check(subject)
             return {"session": None, "sessions": [], "turns": [], "after": 0}
         return self.traces[subject][after]
+
+    def changes(self) -> Measurements:
+        return self.measurements
 
     async def memory(self, session: str | None) -> MemoryList:
         return {"entities": [], "hidden_sessions": [session] if session else [], "losses": []}

@@ -19,6 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "ledger",
         "confinement",
         "supervisor",
+        "measurement",
         "gateway",
         "tools",
         "vault",
@@ -51,6 +52,7 @@ TOOL_DECLARATIONS = (
 SHARED_WITH_CHILDREN = frozenset(
     {
         "runners.cell.plan",
+        "runners.measure.request",
         *(f"runners.tools.{name}" for name in TOOL_DECLARATIONS),
         *(f"runners.egress.{name}" for name in ("addresses", "channel", "messages", "refusal", "rules")),
     }

@@ -129,6 +129,8 @@ DEEDS = {
     Operation.DENY: Deed(order("deny", "1")),
     Operation.REVOKE_HOST: Deed(order("approvals", "revoke", "a.example")),
     Operation.LEARN: Deed(order("confine", "learn", "target", "--for", "1s")),
+    Operation.CHANGES_READ: Deed(("changes", "list")),
+    Operation.ACCEPT_CHANGE: Deed(order("changes", "accept", "target")),
     Operation.MEMORY_READ: Deed(("memory", "list")),
     Operation.MEMORY_VERIFY_READ: Deed(("memory", "verify")),
     Operation.PROMOTE_MEMORY: Deed(order("memory", "promote", "fact")),
@@ -170,6 +172,8 @@ APART = {
     Operation.DENY,
     Operation.REVOKE_HOST,
     Operation.LEARN,
+    # Nothing has changed here: tests/e2e/test_changes.py has it.
+    Operation.ACCEPT_CHANGE,
     # Without tools there is no memory: tests/e2e/test_stores.py has it.
     Operation.MEMORY_READ,
     Operation.MEMORY_VERIFY_READ,

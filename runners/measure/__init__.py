@@ -1,0 +1,1 @@
+"""Digest what a command runs: its program, its scripts, what they import under their own folders, its models."""
