@@ -14,15 +14,14 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 import shlex
 import shutil
 import stat
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from hashlib import blake2b
+from hashlib import sha256
 from io import FileIO
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 from msgspec import Struct
 from msgspec.structs import replace
@@ -61,18 +60,14 @@ CODE: Final = frozenset(
 Facts = tuple[int, int, int, int, int]
 """Device, number, size, time of the contents and time of the last change of a file, as the kernel says."""
 UNREADABLE: Final = "unreadable"
-_MOST_TEXT: Final = 4 << 20
 _BLOCK: Final = 1 << 20
-_IMPORT: Final = re.compile(
-    rb"^[ \t]*(?:from[ \t]+([A-Za-z_]\w*)|import[ \t]+([A-Za-z_][\w., \t]*))", re.MULTILINE
-)
 _SKIPPED: Final = frozenset(
     {"__pycache__", ".git", ".hg", ".svn", ".mypy_cache", ".pytest_cache", ".ruff_cache"}
 )
 
 
 class Part(Struct, frozen=True, array_like=True):
-    """Holds one part: its role, its digest, the facts of its file, and the names that a Python module imports.
+    """Holds one part: its role, its digest, and the facts of its file.
 
     The command itself has no facts, and neither has a file that was written to while it was read.
     """
@@ -80,7 +75,14 @@ class Part(Struct, frozen=True, array_like=True):
     role: str
     digest: str
     facts: Facts | None = None
-    imports: tuple[str, ...] = ()
+
+
+class Recorded(NamedTuple):
+    """Holds what an installer has recorded of a file: it counts if the file was not changed after `until_ns`."""
+
+    digest: str
+    size: int
+    until_ns: int
 
 
 class Parts:
@@ -93,6 +95,7 @@ class Parts:
     def __init__(self, known: Mapping[str, Part] | None = None) -> None:
         self.found: dict[str, Part] = {}
         self.left_out: dict[str, None] = {}
+        self.recorded: dict[str, Recorded] = {}
         self._known = known or {}
 
     def add(self, path: Path | str, role: str) -> bool:
@@ -150,6 +153,9 @@ class Parts:
             status = os.stat(path)  # noqa: PTH116
             if known is not None and known.facts == _facts(status):
                 return known if known.role == role else replace(known, role=role)
+            said = self.recorded.get(path) if known is None else None
+            if said and status.st_size == said.size and status.st_ctime_ns <= said.until_ns:
+                return Part(role, said.digest, _facts(status))
             with FileIO(path, opener=_open_regular) as file:
                 facts = _facts(os.fstat(file.fileno()))
                 if role != "model" and facts[2] > MOST_BYTES:
@@ -157,11 +163,11 @@ class Parts:
                         f"{path}: over {MOST_BYTES >> 30} GiB, of which the size alone is looked at"
                     )
                     return Part(role, f"size {facts[2]}", facts)
-                digest, imports = _read(file, path, facts[2])
+                digest = _read(file)
                 after = _facts(os.fstat(file.fileno()))
         except OSError:
             return Part(role, UNREADABLE)
-        return Part(role, digest, facts if after == facts else None, imports)
+        return Part(role, digest, facts if after == facts else None)
 
 
 def _open_regular(path: str, flags: int) -> int:
@@ -173,24 +179,12 @@ def _open_regular(path: str, flags: int) -> int:
     return descriptor
 
 
-def _read(file: FileIO, path: str, size: int) -> tuple[str, tuple[str, ...]]:
-    """Return the digest of a file, and the names that a Python module imports."""
-    digest = blake2b(digest_size=32)
-    if path.endswith(".py") and size <= _MOST_TEXT:
-        text = file.readall()
-        digest.update(text)
-        names = {
-            one.split()[0].split(b".")[0] for found in _IMPORT.findall(text) for one in _split_names(found)
-        }
-        return digest.hexdigest(), tuple(sorted(name.decode() for name in names))
-    buffer = bytearray(_BLOCK)
+def _read(file: FileIO) -> str:
+    """Return the digest of a file."""
+    digest, buffer = sha256(), bytearray(_BLOCK)
     while count := file.readinto(buffer):
         digest.update(memoryview(buffer)[:count])
-    return digest.hexdigest(), ()
-
-
-def _split_names(found: tuple[bytes, bytes]) -> list[bytes]:
-    return [one for one in (found[0] or found[1]).split(b",") if one.strip()]
+    return digest.hexdigest()
 
 
 def _facts(status: os.stat_result) -> Facts:

@@ -2,7 +2,7 @@
 
 Imports are read, never run: those by name, those by a name in a string (`importlib.import_module("x")`), and strings
 that name a program file. A package that is imported counts whole, since it may load its modules by names made at run
-time. An environment outside the system's counts whole too: any of it can be imported.
+time; the imports of those modules are followed that are named. Of an environment, `installed.py` takes the packages.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
+from runners.measure.installed import Installed
 from runners.measure.parts import CODE, Parts, is_system, text_of
 
 MOST_READ: Final = 5_000
@@ -37,11 +38,11 @@ def python_parts(
 ) -> None:
     """Add the parts of a Python's start. `words` are those after the program, `search` the folders of PYTHONPATH."""
     own = [folder / one for one in search if one]
-    packages = _Packages(parts)
+    installed = Installed(parts)
     prefix = _prefix(program)
     if prefix is not None:
-        own += list(_environment(parts, packages, prefix))
-    walk = _Walk(parts, own, packages)
+        own += list(_environment(parts, installed, prefix))
+    walk = _Walk(parts, own, installed)
     match _target(words):
         case ("module", name):
             walk.own.insert(0, folder)
@@ -57,7 +58,7 @@ def python_parts(
 
 def script_parts(parts: Parts, script: Path) -> None:
     """Add what a Python script imports under its own folder."""
-    _Walk(parts, [], _Packages(parts)).script(script)
+    _Walk(parts, [], Installed(parts)).script(script)
 
 
 def _target(words: Sequence[str]) -> tuple[str, str] | None:
@@ -85,10 +86,12 @@ def _prefix(program: Path) -> Path | None:
     return None
 
 
-def _environment(parts: Parts, packages: _Packages, prefix: Path, *, has_site: bool = True) -> Iterator[Path]:
+def _environment(
+    parts: Parts, installed: Installed, prefix: Path, *, has_site: bool = True
+) -> Iterator[Path]:
     """Add what an environment runs at each start, and that of the Python that it was made from.
 
-    Yields the folders that its .pth files add to the search; `packages` gets those that its packages lie in.
+    Yields the folders that its .pth files add to the search; `installed` gets those that its packages lie in.
     """
     config = prefix / "pyvenv.cfg"
     if config.is_file():
@@ -99,7 +102,7 @@ def _environment(parts: Parts, packages: _Packages, prefix: Path, *, has_site: b
         if not has_site:
             continue
         site = folder / "site-packages"
-        packages.folders.append(site)
+        installed.look_in(site)
         for pattern in ("*.pth", "sitecustomize.py", "usercustomize.py"):
             for path in sorted(site.glob(pattern)):
                 parts.add(path, "environment")
@@ -110,7 +113,7 @@ def _environment(parts: Parts, packages: _Packages, prefix: Path, *, has_site: b
     if home := _home(config):
         base = _prefix(home / "python3")
         if base is not None and base != prefix:
-            yield from _environment(parts, packages, base, has_site=_SEES_ALL in _text(config).lower())
+            yield from _environment(parts, installed, base, has_site=_SEES_ALL in _text(config).lower())
 
 
 def _home(config: Path) -> Path | None:
@@ -145,42 +148,12 @@ def _mapped(parts: Parts, finder: Path) -> Iterator[Path]:
         yield Path(place).parent
 
 
-class _Packages:
-    """Takes packages of an environment whole, and those that they import, by the lines that say so."""
-
-    def __init__(self, parts: Parts) -> None:
-        self.folders: list[Path] = []
-        self._parts = parts
-        self._taken: set[str] = set()
-
-    def take(self, name: str) -> None:
-        """Take a package by its name, and all that it needs; nothing where it is none of the environment's."""
-        waiting = [name]
-        while waiting:
-            name = waiting.pop()
-            if name in self._taken:
-                continue
-            self._taken.add(name)
-            for path in self._files(name):
-                waiting += self._parts.found[path].imports
-
-    def _files(self, name: str) -> list[str]:
-        for folder in self.folders:
-            if (place := folder / name).is_dir():
-                libraries = self._parts.tree(folder / f"{name}.libs", "environment")
-                return self._parts.tree(place, "environment", CODE) + libraries
-            alone = [folder / f"{name}.py", *sorted(folder.glob(f"{name}.*.so"))]
-            if taken := [os.path.realpath(path) for path in alone if self._parts.add(path, "environment")]:
-                return taken
-        return []
-
-
 class _Walk:
     """Follows imports from file to file. `own` are the folders that modules are looked for in, in order."""
 
-    def __init__(self, parts: Parts, own: list[Path], packages: _Packages) -> None:
+    def __init__(self, parts: Parts, own: list[Path], installed: Installed) -> None:
         self.own = own
-        self._packages = packages
+        self._installed = installed
         self._parts = parts
         self._followed: set[Path] = set()
         self._whole: set[Path] = set()
@@ -196,35 +169,42 @@ class _Walk:
         self._imported(code, folder)
 
     def imports(self, name: str) -> None:
-        """Take a module by its name, with the package that it is in."""
-        top = name.partition(".")[0]
-        if (top, len(self.own)) in self._looked_up:
+        """Take a module by its name. A package of its own counts whole; what its modules import, if they are named."""
+        if (name, len(self.own)) in self._looked_up:
             return
-        self._looked_up.add((top, len(self.own)))
+        self._looked_up.add((name, len(self.own)))
+        top, *rest = name.split(".")
         for folder in self.own:
-            place = folder / top
-            if (path := place.with_name(f"{top}.py")).is_file() and not (place / "__init__.py").is_file():
-                self._file(path, "module")
+            if self._found_in(folder, top, rest):
                 return
-            if place.is_dir():
-                self._package(place)
-                return
-            if (path := place.with_name(f"{top}.pyc")).is_file():
-                self._file(path, "module")
-                return
-            if extension := next(iter(sorted(folder.glob(f"{top}.*.so"))), None):
-                self._parts.add(extension, "module")
-                return
-        self._packages.take(top)
+        unrecorded = self._installed.take(top)
+        if unrecorded is not None:
+            self._found_in(unrecorded, top, rest)
 
-    def _package(self, place: Path) -> None:
-        """Take a package whole, and what its modules import."""
-        if place in self._whole:
-            return
-        self._whole.add(place)
-        for path in self._parts.tree(place, "module", CODE):
-            if path.endswith(".py"):
-                self._follow(Path(path))
+    def _found_in(self, folder: Path, top: str, rest: list[str]) -> bool:
+        """Take a module from a folder; False if it is not there."""
+        place = folder / top
+        alone = place.with_name(f"{top}.py")
+        if place.is_dir() and ((place / "__init__.py").is_file() or not alone.is_file()):
+            self._package(place, rest)
+            return True
+        if extension := next(iter(sorted(folder.glob(f"{top}.*.so"))), None):
+            return self._parts.add(extension, "module") or True
+        found = next((path for path in (alone, place.with_name(f"{top}.pyc")) if path.is_file()), None)
+        if found is not None:
+            self._file(found, "module")
+        return found is not None
+
+    def _package(self, place: Path, rest: list[str]) -> None:
+        """Take a package whole, and what the modules on the way to the named one import."""
+        if place not in self._whole:
+            self._whole.add(place)
+            self._parts.tree(place, "module", CODE)
+        self._follow(place / "__init__.py")
+        for word in rest:
+            self._follow(place / f"{word}.py")
+            place /= word
+            self._follow(place / "__init__.py")
 
     def _file(self, path: Path, role: str) -> None:
         self._parts.add(path, role)
@@ -255,15 +235,22 @@ class _Walk:
                 self._search(node, folder)
         for node in nodes:
             match node:
-                case ast.Import(names=names):
-                    for name in names:
-                        self.imports(name.name)
-                case ast.ImportFrom(module=module, names=names, level=0) if module:
-                    self.imports(module)
-                case ast.ImportFrom(module=module, names=names, level=level):
-                    self._relative(folder, level, module or "", [name.name for name in names])
+                case ast.Import() | ast.ImportFrom():
+                    self._import(node, folder)
                 case ast.Constant(value=str(text)) if 0 < len(text) < 512 and "\n" not in text:
                     self._named(text, folder)
+
+    def _import(self, node: ast.Import | ast.ImportFrom, folder: Path) -> None:
+        names = [name.name for name in node.names]
+        if isinstance(node, ast.Import):
+            modules = names
+        elif node.level:
+            self._relative(folder, node.level, node.module or "", names)
+            return
+        else:
+            modules = [f"{node.module}.{name}" for name in names]
+        for name in modules:
+            self.imports(name)
 
     def _relative(self, folder: Path, level: int, module: str, names: list[str]) -> None:
         """Take what a relative import names."""
@@ -274,7 +261,7 @@ class _Walk:
             if (path := place.with_name(f"{place.name}.py")).is_file():
                 self._file(path, "module")
             elif place != folder and place.is_dir():
-                self._package(place)
+                self._package(place, [])
 
     def _search(self, call: ast.Call, folder: Path) -> None:
         """Search a folder that the code adds to `sys.path`, as far as its strings say which."""

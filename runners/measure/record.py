@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from contextlib import suppress
-from hashlib import blake2b
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
@@ -29,10 +29,10 @@ class Record(Struct, frozen=True):
 def record_of(parts: Parts, command: bytes) -> Record:
     """Return the record of a start: of its parts, and of the command line itself."""
     found = {
-        COMMAND: Part("command", blake2b(command, digest_size=32).hexdigest()),
+        COMMAND: Part("command", sha256(command).hexdigest()),
         **dict(sorted(parts.found.items())),
     }
-    whole = blake2b(digest_size=32)
+    whole = sha256()
     for path, part in found.items():
         name = path.encode(errors="surrogateescape")
         whole.update(f"{len(name)} ".encode() + name + part.digest.encode())

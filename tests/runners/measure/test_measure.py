@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import shutil
 import subprocess
@@ -159,34 +161,75 @@ def test_a_node_script_is_made_of_what_it_requires(place: Place) -> None:
     }
 
 
-def test_a_virtual_environment_counts_for_what_is_imported_from_it(place: Place) -> None:
-    """What runs at each start counts in any case; a package that nothing imports does not."""
-    site = "venv/lib/python3.11/site-packages"
+SITE = "venv/lib/python3.11/site-packages"
+
+
+def environment(place: Place) -> None:
+    """A virtual environment with packages that an installer has recorded, and one that somebody put there."""
     (place.folder / "venv/bin").mkdir(parents=True)
     (place.folder / "venv/bin/python").symlink_to(SYSTEM_PYTHON)
     place.write("venv/pyvenv.cfg", "home = /usr/bin\n")
-    place.write("agent.py", "import used")
-    for name in (
-        "used/__init__.py",
-        "used/core.py",
-        "other.py",
-        "unused/__init__.py",
-        "sitecustomize.py",
-        "x.pth",
+    place.write(f"{SITE}/sitecustomize.py")
+    place.write(f"{SITE}/x.pth")
+    place.write(f"{SITE}/by_hand/__init__.py")
+    for name, files, needs in (
+        ("used", ("used/__init__.py", "used/core.py"), "Requires-Dist: Its_Need (>=1); extra == 'all'\n"),
+        ("its-need", ("need.py",), ""),
+        ("unused", ("unused/__init__.py",), ""),
     ):
-        place.write(f"{site}/{name}", "import other" if name == "used/core.py" else "")
-    place.write(f"{site}/_core.cpython-311-x86_64-linux-gnu.so")
+        lines = []
+        for file in files:
+            path = place.write(f"{SITE}/{file}", file)
+            digest = base64.urlsafe_b64encode(hashlib.sha256(path.read_bytes()).digest()).decode().rstrip("=")
+            lines.append(f"{file},sha256={digest},{path.stat().st_size}\n")
+        info = f"{SITE}/{name.replace('-', '_')}-1.0.dist-info"
+        place.write(f"{info}/METADATA", f"Name: {name}\n{needs}\n")
+        place.write(f"{info}/RECORD", "".join(lines) + f"{info}/RECORD,,\n")
+
+
+def test_a_virtual_environment_counts_for_what_is_imported_from_it(place: Place) -> None:
+    """With what that needs, and what runs at each start; a package that nothing imports does not."""
+    environment(place)
+    place.write("agent.py", "import used, by_hand")
 
     found = place.roles("venv/bin/python", "agent.py")
 
-    assert {name.removeprefix(f"{site}/") for name, role in found.items() if role == "environment"} == {
+    assert found.pop(f"{SITE}/by_hand/__init__.py") == "module"
+    assert {name.removeprefix(f"{SITE}/") for name, role in found.items() if role == "environment"} == {
         "venv/pyvenv.cfg",
         "used/__init__.py",
         "used/core.py",
-        "other.py",
+        "need.py",
         "sitecustomize.py",
         "x.pth",
     }
+
+
+def test_what_an_installer_has_recorded_is_not_read_until_it_changes(place: Place) -> None:
+    """The recorded digest is the file's own, so one that is written anew with the same bytes is no change."""
+    environment(place)
+    place.write("agent.py", "import used")
+    core = place.folder / SITE / "used/core.py"
+    record = place.folder / SITE / "used-1.0.dist-info/RECORD"
+    place.measure("venv/bin/python", "agent.py")
+    core.write_text(core.read_text())
+    assert place.measure("venv/bin/python", "agent.py").changed == 0
+
+    core.write_text("used/c0re.py")
+    record.touch()
+
+    assert [Path(one.path).name for one in place.measure("venv/bin/python", "agent.py").changes] == [
+        "core.py"
+    ]
+
+
+def test_a_record_does_not_count_for_a_file_of_another_size(place: Place) -> None:
+    environment(place)
+    place.write("agent.py", "import used")
+    (place.folder / SITE / "used/core.py").write_text("used/core.py, longer")
+    before = place.parts("venv/bin/python", "agent.py").found[str(place.folder / SITE / "used/core.py")]
+
+    assert before.digest == hashlib.sha256(b"used/core.py, longer").hexdigest()
 
 
 def test_an_editable_install_is_a_folder_of_its_own(place: Place) -> None:
