@@ -27,13 +27,22 @@ class PolicyChange(TypedDict):
     lines: Sequence[str]
 
 
+class BroughtLabel(TypedDict):
+    """Tells of one label of a session (untrusted, private): what brought it, and the turn that did, if one did."""
+
+    label: str
+    source: str
+    turn: str
+
+
 class HostQuestion(TypedDict):
     """Tells of one host that a subsystem asks for.
 
     `state` is open, allowed, denied, unanswered or withdrawn. `left_seconds` is how long it waits for an answer, or how
     long its answer holds; null where it does neither. `program` asked, as far as it is known. `widens` says what an
     approval would add to the policy, as a reload says it. The bytes were moved to and from that host since the daemon
-    has started.
+    has started. `asks` names the host, and what the session has read if it is asked for that; then `labels` has what
+    brought each of its labels, and the answer is for this session alone.
     """
 
     number: int
@@ -47,6 +56,8 @@ class HostQuestion(TypedDict):
     left_seconds: float | None
     reason: str
     widens: Sequence[str]
+    asks: str
+    labels: Sequence[BroughtLabel]
     sent_bytes: int
     received_bytes: int
 
@@ -74,7 +85,8 @@ class ToolQuestion(TypedDict):
 
     `asks` names the tool and the real path or host of the call, `arguments` has its arguments, bounded and with hidden
     characters as numbers; `covers` is what an approval for a time is for. `both_taints` tells that the session has read
-    untrusted and private content. `mark` tells one question from another of the same number. The rest is as of a host.
+    untrusted and private content, and `labels` what brought each of them. `mark` tells one question from another of the
+    same number. The rest is as of a host.
     """
 
     number: int
@@ -85,6 +97,7 @@ class ToolQuestion(TypedDict):
     covers: str
     arguments: str
     both_taints: bool
+    labels: Sequence[BroughtLabel]
     state: str
     tries: int
     asked_seconds_ago: float

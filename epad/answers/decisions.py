@@ -33,7 +33,18 @@ class PhaseAnswer(TypedDict):
 
 
 Kind = Literal[
-    "event", "finding", "anomaly", "rule", "step", "result", "session", "model", "gate", "tool", "effect"
+    "event",
+    "finding",
+    "anomaly",
+    "rule",
+    "step",
+    "result",
+    "session",
+    "model",
+    "label",
+    "gate",
+    "tool",
+    "effect",
 ]
 
 

@@ -256,6 +256,9 @@ def _check_subsystem(path: KeyPath, subsystem: SubsystemConfig, config: Config) 
     if subsystem.serves and subsystem.serves not in config.upstreams:
         text = f"names {subsystem.serves}, which is not in [upstreams]; {_suggest(subsystem.serves, config.upstreams)}"
         yield Complaint((*path, "serves"), text)
+    if subsystem.workspace_labels and not config.tools.enabled:
+        text = "is set, but [tools] is not enabled, and without tools no labels are kept: enable it, or take this out"
+        yield Complaint((*path, "workspace_labels"), text, (("tools", "enabled"),))
     yield from _check_memory(path, subsystem)
     yield from _check_health(path, subsystem)
     yield from _check_state((*path, "state"), subsystem)

@@ -76,6 +76,8 @@ WORDS: Mapping[str, str] = {
     " author with a workspace, else reader",
     "subsystems.NAME.memory": "what its sessions find in memory: their own rows, or those that a person has shared too"
     " (epactl memory promote)",
+    "subsystems.NAME.workspace_labels": "what its sessions have read from their beginning: private (its workspace is"
+    " yours alone), untrusted (others write there), or both; see docs/taint.md",
     "subsystems.NAME.tools": 'its tools, each as "file_read", a category as "files.*", or "*"; empty: all that its tier'
     " allows",
     "subsystems.NAME.on_change": "what becomes of a start as something else than the last one: told, or held until "

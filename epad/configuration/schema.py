@@ -343,6 +343,7 @@ class SubsystemConfig(Struct, frozen=True, forbid_unknown_fields=True):
     memory: Literal["session", "shared"] = "session"
     on_change: Literal["tell", "hold"] = "tell"
     made_of: tuple[str, ...] = ()
+    workspace_labels: tuple[Literal["untrusted", "private"], ...] = ()
     tool_calls_per_minute: Annotated[int, Meta(ge=0)] | None = None
     tool_output_tokens_per_hour: Annotated[int, Meta(ge=0)] | None = None
 

@@ -19,6 +19,10 @@ def check_tools(config: ToolsConfig) -> Iterator[Complaint]:
     if config.docker.socket and not config.docker.socket.startswith("/"):
         text = f'is {shown(config.docker.socket)}; give the socket\'s path, as "/run/docker.sock"'
         yield Complaint(("tools", "docker", "socket"), text)
+    for path in config.synced:
+        if not path.startswith(("/", "~/")):
+            text = f'has {shown(path)}; give directories from the root or from ~/, as "~/Dropbox"'
+            yield Complaint(("tools", "synced"), text)
     hosts = ("tools", "web", "hosts")
     yield from check_hosts(hosts, config.web.hosts)
     key, url = ("tools", "web", "searxng"), config.web.searxng

@@ -27,5 +27,6 @@ class ToolsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     calls_per_minute: Annotated[int, Meta(ge=0)]
     output_tokens_per_hour: Annotated[int, Meta(ge=0)]
     sse: bool
+    synced: tuple[str, ...]
     web: WebToolsConfig
     docker: DockerToolsConfig

@@ -112,6 +112,8 @@ class Asks:
     details: str = ""
     exact: str = ""
     about_tool: bool = False
+    labels: tuple[tuple[str, str, str], ...] = ()
+    """The labels of the session that asks, each with what brought it, and the turn that did."""
 
 
 NO_WORDS: Final = Asks()

@@ -12,7 +12,7 @@ from typing import Final, Protocol
 from epad.confinement.host_questions import HostSubject
 from epad.confinement.metrics import EGRESS_BYTES, EGRESS_OPEN, EGRESS_OPENED, EGRESS_REFUSED
 from epad.confinement.repeated_events import RepeatedEvents
-from epad.confinement.tool_doors import subsystem_of
+from epad.confinement.tool_doors import is_tool_door, subsystem_of
 from epad.metrics.registry import Metrics
 from epad.storage.event_log import EventKind, EventLog
 from probes.egress import EgressObserver, EgressOpened, EgressRefused, EgressSent
@@ -53,8 +53,16 @@ class EgressRecord:
     """Takes the reports of one way out, in their order."""
 
     def __init__(
-        self, events: EventLog, metrics: Metrics, observer: EgressObserver, hosts: Hosts, clock: Clock
+        self,
+        events: EventLog,
+        metrics: Metrics,
+        observer: EgressObserver,
+        hosts: Hosts,
+        clock: Clock,
+        read: Callable[[HostSubject], None] = lambda _: None,
     ) -> None:
+        """`read` is told of each host that an agent has reached by itself, and not by a tool."""
+        self._read = read
         self._events = RepeatedEvents(events, clock)
         self._metrics = metrics
         self._observer = observer
@@ -72,12 +80,14 @@ class EgressRecord:
     def take(self, event: Event) -> None:
         """Take one report; one that is not about a connection is left to others."""
         take = self._takes.get(event.kind)
+        if event.kind is Reported.OPENED and not is_tool_door(event.door):
+            self._read(HostSubject(event.door, event.host, event.port))
         if take is not None:
             take(replace(event, door=subsystem_of(event.door)))
 
     def moved(self, subject: HostSubject) -> tuple[int, int]:
         """Return how many bytes were sent to a host and received from it, in this run of the daemon."""
-        return self._bytes.get(subject, (0, 0))
+        return self._bytes.get(replace(subject, session=""), (0, 0))
 
     def lost(self) -> None:
         """Close the connections that were open through a way out that has ended."""

@@ -10,11 +10,15 @@ from runners.egress.rules import HostRule
 
 @dataclass(frozen=True, slots=True)
 class HostSubject:
-    """Names the host and port that a subsystem asks for."""
+    """Names the host and port that a subsystem asks for.
+
+    `session` is set where the person is told what that session has read: the answer holds for it alone.
+    """
 
     subsystem: str
     host: str
     port: int
+    session: str = ""
 
     def __str__(self) -> str:
         return str(self.rule)
@@ -28,6 +32,16 @@ class HostSubject:
 class HostQuestions(Approvals[HostSubject]):
     """The questions about hosts."""
 
-    def rules(self, subsystem: str) -> tuple[HostRule, ...]:
-        """Return the rules that a person has given a subsystem beside its policy, in one order."""
-        return tuple(sorted(one.rule for one in self.allowed(subsystem)))
+    def rules(self, subsystem: str, session: str = "") -> tuple[HostRule, ...]:
+        """Return the rules that a person has given a subsystem beside its policy, or knowingly to one session."""
+        return tuple(sorted(one.rule for one in self.allowed(subsystem) if one.session == session))
+
+    def forget(self, subsystem: str, session: str) -> None:
+        """Forget the questions of the subsystem's other sessions, which have ended."""
+        self.drop(
+            [
+                one
+                for one in self.all()
+                if one.subsystem == subsystem and one.subject.session not in {"", session}
+            ]
+        )

@@ -9,6 +9,7 @@ daemon's own loop carries none of their bytes. Whatever happens, it fails closed
 | the daemon dies | nothing: the process sees the channel end, cuts everything and ends |
 | a door is closed | nothing of that subsystem; a process that has not cut it in time is killed |
 | an approval is revoked | nothing to that host and port, unless the policy names it; a process as above is killed |
+| the session gets private content | nothing to a host that a person has not allowed it knowingly: cut, as above |
 | either side reads no more | that of open connections, until the channel is full; then the process ends |
 """
 
@@ -33,11 +34,14 @@ from epad.confinement.approvals import (
     ANSWER_SECONDS,
     APPROVED_SECONDS,
     MOST_OPEN,
+    NO_WORDS,
+    Asks,
     Question,
     State,
 )
 from epad.confinement.authorities import python_path
 from epad.confinement.egress_record import EgressRecord
+from epad.confinement.guard import NO_GUARD, Guards, no_guards
 from epad.confinement.host_questions import HostQuestions, HostSubject
 from epad.confinement.metrics import EGRESS_QUESTIONS, EGRESS_STARTS
 from epad.confinement.policy import Policy
@@ -90,6 +94,7 @@ class WayOutContext:
     secrets: Callable[[Policy], tuple[Secret, ...]] = lambda _: ()
     decoys: Callable[[], tuple[str, ...]] = tuple
     authority: Callable[[str], Authority | None] = lambda _: None
+    guards: Guards = no_guards
 
 
 class WayOut:
@@ -152,6 +157,17 @@ class WayOut:
         self._context.events.emit(EventKind.EGRESS_REVOKED, subject.subsystem, **fields)
         return cut
 
+    async def guard(self, subsystem: str) -> None:
+        """Obey the labels of a subsystem's session from now on, also where a connection is open already."""
+        self._tell(subsystem)
+        told = self._told.get(subsystem)
+        guard = self._context.guards(subsystem)
+        if told is not None and guard is not None and guard.session and not told.asks_all:
+            self._log.error("egress.not_guarded", subsystem=subsystem, effect="the way out is killed")
+            self._kill()  # it could not be told, and must not go on as before
+        elif told is not None and told.asks_all:
+            await self._cut(CutHost(subsystem, "", 0), (subsystem, "", 0))
+
     def moved(self, subject: HostSubject) -> tuple[int, int]:
         """Return how many bytes a subsystem has sent to a host, and received from it, in this run of the daemon."""
         return self._context.record.moved(subject)
@@ -161,7 +177,9 @@ class WayOut:
         return self._context.policies(subsystem)
 
     def _is_named(self, subject: HostSubject) -> bool:
-        """Tell if the policy itself allows a host."""
+        """Tell if the policy itself allows a host, whatever the session has read."""
+        if subject.session:
+            return False
         policy = self._context.policies(subject.subsystem)
         return first_match(policy.hosts, subject.host, subject.port) is not None
 
@@ -290,11 +308,13 @@ class WayOut:
 
     def _tell(self, subsystem: str) -> None:
         """Open a subsystem's door, or change its rules, if there is a door and anything is new."""
-        listening = self._doors.get(subsystem)
-        if listening is None or self._channel is None:
+        listening, guard = self._doors.get(subsystem), self._context.guards(subsystem)
+        if listening is None or self._channel is None or guard is None:
             return
-        policy = self._context.policies(subsystem)
-        rules = (*policy.hosts, *self._context.approvals.rules(subsystem))
+        policy, approvals = self._context.policies(subsystem), self._context.approvals
+        approvals.forget(subsystem, guard.session)
+        rules = (*policy.hosts, *approvals.rules(subsystem))
+        agreed = map(str, approvals.rules(subsystem, guard.session) if guard.session else ())
         texts, secrets = tuple(dict.fromkeys(map(str, rules))), self._context.secrets(policy)
         order = OpenDoor(
             subsystem,
@@ -303,6 +323,8 @@ class WayOut:
             secrets=secrets,
             decoys=self._context.decoys(),
             authority=self._context.authority(subsystem),
+            asks_all=bool(guard.session),
+            agreed=tuple(agreed),
         )
         known = self._told.get(subsystem)
         if order == known:
@@ -343,8 +365,10 @@ class WayOut:
 
     def _ask(self, event: Event) -> None:
         """Put a connection's question, or answer it as a person has answered before."""
-        subject = HostSubject(event.door, event.host, event.port)
-        question = self._context.approvals.ask(subject, event.connection)
+        guard = self._context.guards(event.door) or NO_GUARD
+        subject = HostSubject(event.door, event.host, event.port, guard.session)
+        asks = Asks(line=f"{subject}; {guard.words}", labels=guard.labels) if guard.session else NO_WORDS
+        question = self._context.approvals.ask(subject, event.connection, asks)
         if question is None:
             words = (
                 f"{MOST_OPEN} questions of {event.door} are open already: try again when they are answered"

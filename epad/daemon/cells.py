@@ -31,6 +31,7 @@ from epad.confinement.secret_files import read_secrets
 from epad.confinement.tool_doors import is_tool_door, tool_policy
 from epad.confinement.way_out import WayOut, WayOutContext
 from epad.confinement.zygote import Zygote
+from epad.daemon.guards import DoorLabels
 from epad.daemon.joints import Joints
 from epad.daemon.parts import Given
 from epad.metrics.registry import Metrics
@@ -79,7 +80,7 @@ def make_way_out(
     contents: CellContents,
 ) -> WayOut:
     """Make the way out: it starts nothing before a door is opened."""
-    stores, clock = given.stores, given.clock
+    stores, clock, labels = given.stores, given.clock, DoorLabels(joints)
 
     directory = os.environ.get("CREDENTIALS_DIRECTORY")
     credentials = Path(directory) if directory else None
@@ -92,13 +93,14 @@ def make_way_out(
         WayOutContext(
             policies=lambda door: tool_policy(door, joints.config) if is_tool_door(door) else policies(door),
             approvals=HostQuestions(clock, stores.approved_hosts, numbers_of_run(stores.ledger.epoch)),
-            record=EgressRecord(events, metrics, joints, stores.known_hosts, clock),
+            record=EgressRecord(events, metrics, joints, stores.known_hosts, clock, labels.reached),
             events=events,
             metrics=metrics,
             program=program,
             secrets=lambda policy: read_secrets(policy, joints.config.secrets, credentials),
             decoys=lambda: tuple(map(contents.decoys.key, joints.config.subsystems)),
             authority=contents.authorities.of,
+            guards=labels.guard,
         )
     )
 

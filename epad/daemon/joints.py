@@ -16,6 +16,7 @@ from epad.configuration.schema import Config
 from epad.control_loop.step import Lane, OperationEnded, StepName, StepState
 from epad.daemon.parts import Core, Given, Surfaces
 from epad.daemon.scheduled_jobs import checkpoint_finding
+from epad.daemon.tooling import Tooling
 from epad.gateway.server import Gateway
 from epad.operations.implementation import DaemonOperations
 from epad.operations.reload import Changes
@@ -97,6 +98,12 @@ class Joints:
     def remember(self, subsystem: str, failed_at: Sequence[float]) -> None:
         """Report the failures of the previous run."""
         self._core.probing.watchers.cascade.remember(subsystem, failed_at)
+
+    # To the tools.
+
+    def tools(self) -> Tooling | None:
+        """Return the tools, for whoever needs them once they are made; None in a daemon without."""
+        return self._core.foundation.tools
 
     # To the gateway.
 

@@ -131,6 +131,7 @@ class Composition:
         await self.supervisor.start()
         if foundation.tools is not None:
             await foundation.tools.adopt()
+            foundation.way_out.configure()  # which has waited for the labels of sessions
         self.controller.attach(self._core.control.responder, loaded.open_operations)
         if await self.rescue.lost_count():
             plan = Plan(Lane.REPLAY, "turns were open when the daemon died", [Step(StepName.REPLAY, HOST)])

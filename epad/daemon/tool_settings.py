@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -10,6 +10,7 @@ from epad.configuration.schema import Config, SubsystemConfig
 from epad.confinement.user import find_user
 from epad.gate.tiers import Tier, tier_of
 from epad.gate.tool_profile import Profile
+from epad.gate.tool_table import Taint
 from epad.tools.undo_store import Owner
 
 _NO_TOOLS: Final = Profile(())
@@ -55,6 +56,16 @@ class ToolSettings:
         """Tell if a subsystem reads the memory that a person has shared."""
         spec = self._of(subsystem)
         return spec is not None and spec.memory == "shared"
+
+    def labels(self, subsystem: str) -> Taint:
+        """Return the labels that its sessions have from their beginning: those of its workspace."""
+        spec = self._of(subsystem)
+        names = () if spec is None else spec.workspace_labels
+        return Taint(sum(Taint[name.upper()] for name in set(names)))
+
+    def synced(self) -> Sequence[str]:
+        """Return the directories that the operator names as carried elsewhere."""
+        return self.config().tools.synced
 
     def is_present(self, subsystem: str) -> bool:
         """Tell if a subsystem is configured still."""

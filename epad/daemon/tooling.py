@@ -20,10 +20,19 @@ from epad.tools.consent import Consents
 from epad.tools.listing import listed, names_of
 from epad.tools.metrics import ToolSeries
 from epad.tools.results import ResultStore
+from epad.tools.sessions import Sessions
 from epad.tools.undoing import Undoing
 from epad.tools.workers import Workers
 from epad.vault.child import VaultChild
 from statemachine.containment import Hold
+
+
+@dataclass(slots=True)
+class Labels:
+    """Holds the sessions with their labels. `known` once those of an earlier run are known again."""
+
+    sessions: Sessions
+    known: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +50,7 @@ class Tooling:
     undoing: Undoing
     side: Tasks
     adopting: Callable[[], Awaitable[None]]
+    labels: Labels
     results: ResultStore
 
     @property
@@ -82,6 +92,8 @@ class Tooling:
             await self.adopting()
         except LedgerError as error:
             structlog.get_logger("epad.tools").error("tools.sessions_not_adopted", error=str(error))
+        finally:
+            self.labels.known = True
 
     async def close(self) -> None:
         """End each call under way, the workers, the stores' child, and the zygote."""

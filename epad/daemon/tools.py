@@ -16,7 +16,7 @@ from epad.daemon.joints import Joints
 from epad.daemon.own_tools import make_own_tools
 from epad.daemon.parts import Given
 from epad.daemon.tool_settings import ToolSettings, owner_of
-from epad.daemon.tooling import Tooling
+from epad.daemon.tooling import Labels, Tooling
 from epad.gateway.access import Access
 from epad.metrics.registry import Metrics
 from epad.operations.tool_looks import ToolLooks, ToolsInForce
@@ -26,6 +26,7 @@ from epad.storage.event_log import EventLog
 from epad.supervisor.identity import ProcessTable
 from epad.tools.call import CallContext, ToolCalls
 from epad.tools.consent import ConsentContext, Consents
+from epad.tools.labelling import Labelling
 from epad.tools.limits import limit_rows
 from epad.tools.metrics import ToolSeries
 from epad.tools.output_budget import OutputBudget
@@ -53,7 +54,8 @@ def make_tools(
     starter, store = make_starter(given, joints, zygote, WorkerDoors(way_out, log))
     settings, workers = ToolSettings(lambda: joints.config, starter.workspace), Workers(starter, log)
     processes = Processes(joints.snapshot, ProcessTable(given.boot_id).identity)
-    sessions = Sessions(processes.name, settings.tier, f"{given.boot_id}/{given.stores.ledger.epoch}")
+    run = f"{given.boot_id}/{given.stores.ledger.epoch}"
+    sessions = Sessions(processes.name, settings.tier, run, settings.labels)
     rates = CallRates(settings.calls_per_minute, given.clock)
     output = OutputBudget(settings.output_tokens_per_hour, given.clock)
     series, vault = ToolSeries(metrics), VaultChild(given.directories.vault, log)
@@ -87,6 +89,7 @@ def make_tools(
             log=log,
             undoing=undoing,
             results=results,
+            labelling=Labelling(way_out.guard, settings.workspace, settings.synced),
             observe=observe,
             output=output,
             own={
@@ -110,6 +113,7 @@ def make_tools(
         side=Tasks(log),
         adopting=partial(calls.session_log.adopt, sessions, given.stores.ledger, settings.is_present),
         results=results,
+        labels=Labels(sessions),
     )
 
 

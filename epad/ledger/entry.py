@@ -15,6 +15,7 @@ from epad.ledger.errors import RecordError
 from epad.ledger.record import (
     HASH_BYTES,
     Effect,
+    Labelled,
     Outcome,
     Record,
     Session,
@@ -126,6 +127,16 @@ class NoteSession(Struct, frozen=True, gc=False):
     by: str = ""
 
 
+class NoteLabel(Struct, frozen=True, gc=False):
+    """A session that is given a label; the fields are those of Labelled."""
+
+    session: str
+    subsystem: str
+    label: int
+    turn: str
+    source: str
+
+
 @dataclass(frozen=True, slots=True)
 class Stamp:
     """Holds the values that the ledger itself adds to a record."""
@@ -136,7 +147,7 @@ class Stamp:
     epoch: int
 
 
-Entry = OpenTurn | CloseTurn | OpenTool | CloseTool | NoteSession
+Entry = OpenTurn | CloseTurn | OpenTool | CloseTool | NoteSession | NoteLabel
 Opening = OpenTurn | OpenTool
 """An entry after which its turn is open."""
 Closing = CloseTurn | CloseTool
@@ -219,6 +230,8 @@ def record_of(entry: Entry, stamp: Stamp) -> Record:
             return ToolClosed(**asdict(entry), **_fields_of(stamp))
         case NoteSession():
             return Session(**asdict(entry), **_fields_of(stamp))
+        case NoteLabel():
+            return Labelled(**asdict(entry), **_fields_of(stamp))
 
 
 def _fields_of(stamp: Stamp) -> dict[str, Any]:

@@ -44,6 +44,7 @@ class Kind(IntEnum):
     TOOL_OPENED = 6
     TOOL_CLOSED = 7
     SESSION = 8
+    LABELLED = 10
 
 
 class Outcome(StrEnum):
@@ -242,7 +243,27 @@ class Session(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.SESS
     epoch: int
 
 
-Record = TurnOpened | TurnClosed | EpochStarted | Repaired | Trimmed | ToolOpened | ToolClosed | Session
+class Labelled(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.LABELLED, 1)):
+    """A session was given a label of taint that it did not have, one of those of `epad/gate/tool_table.py`.
+
+    `source` says in words what brought it: a tool and its target, a host, a message. `turn` is the tool's turn that
+    did, empty where none did: a connection of the agent's own, or the configuration.
+    """
+
+    session: str
+    subsystem: str
+    wall_ns: int
+    label: int
+    turn: str
+    source: str
+    boot_id: str
+    monotonic_ns: int
+    epoch: int
+
+
+Record = (
+    TurnOpened | TurnClosed | EpochStarted | Repaired | Trimmed | ToolOpened | ToolClosed | Session | Labelled
+)
 KINDS: dict[type[Record], Kind] = {
     TurnOpened: Kind.OPENED,
     TurnClosed: Kind.CLOSED,
@@ -252,6 +273,7 @@ KINDS: dict[type[Record], Kind] = {
     ToolOpened: Kind.TOOL_OPENED,
     ToolClosed: Kind.TOOL_CLOSED,
     Session: Kind.SESSION,
+    Labelled: Kind.LABELLED,
 }
 encode = msgspec.msgpack.Encoder().encode
 
@@ -352,7 +374,7 @@ def columns_of(record: Record) -> tuple[str | None, Kind, str | None, int]:
     kind = KINDS[type(record)]
     if isinstance(record, TurnOpened | TurnClosed | ToolOpened | ToolClosed):
         return record.turn, kind, record.subsystem, record.wall_ns
-    if isinstance(record, Session):
+    if isinstance(record, Session | Labelled):
         return None, kind, record.subsystem, record.wall_ns
     return None, kind, None, record.wall_ns
 

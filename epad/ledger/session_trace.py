@@ -14,7 +14,16 @@ from typing import Final
 import apsw
 
 from epad.ledger.query import LAST, records_of_turn, sound
-from epad.ledger.record import Record, Session, ToolClosed, ToolOpened, ToolOutcome, TurnClosed, TurnOpened
+from epad.ledger.record import (
+    Labelled,
+    Record,
+    Session,
+    ToolClosed,
+    ToolOpened,
+    ToolOutcome,
+    TurnClosed,
+    TurnOpened,
+)
 from epad.ledger.rows import last_sequence
 from epad.storage.database import fetch
 
@@ -37,6 +46,10 @@ _TURNS = (
 _CALLS = (
     "SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record "
     "WHERE seq >= ? AND seq <= ? AND subsystem = CAST(? AS TEXT) AND kind = 6 ORDER BY seq DESC"
+)
+_LABELS = (
+    "SELECT seq, CAST(body AS BLOB), CAST(leaf AS BLOB) FROM record INDEXED BY record_label "
+    "WHERE kind = 10 AND subsystem = CAST(? AS TEXT) AND seq >= ? AND seq <= ? ORDER BY seq"
 )
 
 
@@ -64,6 +77,11 @@ class TracedTurn:
         if record is None:
             raise ValueError("a turn without a record")
         return record
+
+    @property
+    def first_wall_ns(self) -> int:
+        """Return the time of its first record."""
+        return self.any.wall_ns
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +133,13 @@ def newest_call(connection: apsw.Connection, session: KnownSession) -> ToolOpene
         if isinstance(record, ToolOpened) and record.session == name:
             return record
     return None
+
+
+def labels_of(connection: apsw.Connection, session: KnownSession, until: int = LAST) -> list[Labelled]:
+    """Return the labels that a session was given, in their order, by the record of number `until` at the latest."""
+    bindings = (session.began.subsystem, session.first, min(session.last, until))
+    found = (sound(*row) for row in connection.execute(_LABELS, bindings))
+    return [one for one in found if isinstance(one, Labelled) and one.session == session.began.session]
 
 
 def page_of(connection: apsw.Connection, session: KnownSession, after: int, most: int) -> TracePage:

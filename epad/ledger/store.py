@@ -49,7 +49,17 @@ from epad.ledger import query
 from epad.ledger.anchor import Anchor
 from epad.ledger.append import Appender
 from epad.ledger.chain import Fault
-from epad.ledger.entry import CloseTool, CloseTurn, Closing, Entry, NoteSession, OpenTool, OpenTurn, Stamp
+from epad.ledger.entry import (
+    CloseTool,
+    CloseTurn,
+    Closing,
+    Entry,
+    NoteLabel,
+    NoteSession,
+    OpenTool,
+    OpenTurn,
+    Stamp,
+)
 from epad.ledger.errors import LedgerUnavailableError
 from epad.ledger.heads_and_segments import Keeping
 from epad.ledger.loss import Accepted, Losses, Missing
@@ -240,6 +250,12 @@ class Ledger:
     def note_session(self, session: NoteSession) -> asyncio.Future[int]:
         """Record, durably, that a session began or ended; its number. Raises LedgerError, when awaited."""
         future = self._writer.append(session)
+        self._writer.hand_over_soon()
+        return future
+
+    def note_label(self, label: NoteLabel) -> asyncio.Future[int]:
+        """Record, durably, that a session was given a label; its number. Raises LedgerError, when awaited."""
+        future = self._writer.append(label)
         self._writer.hand_over_soon()
         return future
 

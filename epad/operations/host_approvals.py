@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from epad.answers.confinement import HostQuestion, StandingApproval
-from epad.confinement.approvals import ONCE, ApprovalError, Question, Standing, State
+from epad.answers.confinement import BroughtLabel, HostQuestion, StandingApproval
+from epad.confinement.approvals import ONCE, ApprovalError, Asks, Question, Standing, State
 from epad.confinement.changes import policy_changes
 from epad.confinement.host_questions import HostQuestions, HostSubject
 from epad.confinement.policy import Policy
@@ -95,6 +95,11 @@ class HostApprovals:
         An answer for ever is on the disk before anything passes by it.
         """
         question = self._answerable(number)
+        if seconds is None and question.subject.session:
+            raise ConflictError(
+                "a consent that knows what the session has read ends with that session",
+                "approve it for a time, `--for 1h`, or `--for once`",
+            )
         if seconds is None:
             try:
                 await self._kept.approve(question.subject, reason)
@@ -172,7 +177,9 @@ class HostApprovals:
             "asked_seconds_ago": round(now - question.asked_at, 1),
             "left_seconds": _left(end, now),
             "reason": question.reason,
-            "widens": self._widens(question.subject),
+            "widens": () if question.subject.session else self._widens(question.subject),
+            "asks": question.line,
+            "labels": brought(question.asks),
             "sent_bytes": sent,
             "received_bytes": received,
         }
@@ -205,6 +212,11 @@ def _means(standing: Standing[HostSubject], name: str, subsystem: str) -> bool:
     if subsystem not in {"", subject.subsystem}:
         return False
     return name in {subject.host, str(subject)} or (question is not None and name == str(question.number))
+
+
+def brought(asks: Asks) -> list[BroughtLabel]:
+    """Return what brought each label of the session that asks."""
+    return [{"label": label, "source": source, "turn": turn} for label, source, turn in asks.labels]
 
 
 def _left(until: float | None, now: float) -> float | None:

@@ -7,6 +7,7 @@ from hashlib import sha256
 
 from epad.answers.confinement import StandingConsent, ToolQuestion
 from epad.confinement.approvals import ONCE, ApprovalError, Question, Standing, State
+from epad.operations.host_approvals import brought
 from epad.operations.protocol import ConflictError, UnknownApprovalError, UnknownQuestionError
 from epad.tools.consent import Consents, ToolSubject
 
@@ -96,6 +97,7 @@ def _shown(question: Question[ToolSubject], now: float) -> ToolQuestion:
         "covers": subject.covers,
         "arguments": question.asks.details,
         "both_taints": subject.knowing,
+        "labels": brought(question.asks),
         "state": question.state,
         "tries": question.tries,
         "asked_seconds_ago": round(now - question.asked_at, 1),

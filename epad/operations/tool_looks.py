@@ -96,7 +96,11 @@ class ToolLooks:
         parent = (
             await self._read(lambda db: session_trace.turn_named(db, parent_name)) if parent_name else None
         )
-        return {"subject": turn, "chain": turn_words.chain(found, session, parent, self.ledger.epoch)}
+        labels = [] if session is None else await self._read(lambda db: session_trace.labels_of(db, session))
+        by_then = [one for one in labels if one.wall_ns <= found.first_wall_ns]
+        links = turn_words.chain(found, session, parent, self.ledger.epoch, by_then)
+        brought = [turn_words.label_link(one) for one in labels if one.turn == turn]
+        return {"subject": turn, "chain": [*links, *brought]}
 
     async def _page(self, session: KnownSession | None, after: int) -> TracePage:
         if session is None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
 from epad.answers.decisions import Kind, Link
 from epad.answers.tools import TracedEffect, TracedSession, TracedTurn
 from epad.gate.tiers import Tier
+from epad.gate.tool_labels import in_words
 from epad.gate.tool_profile import OUTSIDE
 from epad.gate.tool_risk import READS, ToolRisk
-from epad.gate.tool_table import LOWEST, Taint
-from epad.ledger.record import Effect, ToolClosed, ToolOpened, TurnClosed, TurnOpened
+from epad.gate.tool_table import BOTH, LOWEST, Taint
+from epad.ledger.record import Effect, Labelled, ToolClosed, ToolOpened, TurnClosed, TurnOpened
 from epad.ledger.session_trace import KnownSession
 from epad.ledger.session_trace import TracedTurn as Records
 
@@ -135,24 +136,31 @@ def row_in_words(row: str, risk: str = "") -> str:
     if rest == "tier":
         return f"refused: a tool that {grade.meaning} takes the tier {LOWEST[grade].label} or above"
     phase, _, taint = rest.partition("/")
-    again = ", asked again since the session has read untrusted and private content" if taint else ""
+    again = (
+        ", which takes a consent that knows of the session's untrusted and private content" if taint else ""
+    )
     return f"a tool that {grade.meaning}, in the phase {phase}{again}"
 
 
 def taint_in_words(taint: int) -> str:
-    """Say the labels of a session's content."""
-    names = [label.name.lower() for label in (Taint.UNTRUSTED, Taint.PRIVATE) if taint & label and label.name]
-    return " and ".join(names) or "none"
+    """Say the labels of a session's content; one that this epad does not know is left out."""
+    return in_words(Taint(taint & BOTH))
 
 
-def chain(records: Records, known: KnownSession | None, parent: Records | None, epoch: int) -> list[Link]:
-    """Return the links from the session to the effects, oldest first."""
+def chain(
+    records: Records,
+    known: KnownSession | None,
+    parent: Records | None,
+    epoch: int,
+    labels: Sequence[Labelled] = (),
+) -> list[Link]:
+    """Return the links from the session to the effects, oldest first; `labels` are those of the session by then."""
     links = [] if known is None else [_session_link(known)]
     if parent is not None:
         links.append(_model_link(parent, epoch, asked=True))
     if isinstance(records.any, TurnOpened | TurnClosed):
         return [*links, _model_link(records, epoch, asked=False)]
-    return [*links, _gate_link(records), *_call_links(records, epoch)]
+    return [*links, *map(label_link, labels), _gate_link(records), *_call_links(records, epoch)]
 
 
 def _session_link(known: KnownSession) -> Link:
@@ -164,6 +172,14 @@ def _session_link(known: KnownSession) -> Link:
         why = f": {told['ended_why']}" if told["ended_why"] else ""
         text += f"; it ended {told['ended_at']}, by {told['ended_by'] or 'nobody known'}{why}"
     return _link("session", told["session"], told["began_at"], text, {"parent": told["parent"]})
+
+
+def label_link(noted: Labelled) -> Link:
+    """Return the link of a label that a session was given."""
+    label = taint_in_words(noted.label)
+    by = f", turn {noted.turn}" if noted.turn else ""
+    text = f"the session has read {label} content: {noted.source}{by}"
+    return _link("label", label, moment(noted.wall_ns), text, {"source": noted.source, "turn": noted.turn})
 
 
 def _model_link(records: Records, epoch: int, *, asked: bool) -> Link:

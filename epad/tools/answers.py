@@ -58,6 +58,16 @@ class End(Struct, frozen=True):
         return ToolAnswer(turn, self.is_error, self.content, self.code or CODES[self.outcome])
 
 
+def refused(turn: str, why: str, hint: str, code: str) -> ToolAnswer:
+    """Return the answer to a call that was not carried out."""
+    return ToolAnswer(turn, is_error=True, content=error(why, hint), reason_code=code)
+
+
+def session_ended() -> ToolAnswer:
+    """Return the answer to a call of a process that is no more."""
+    return refused("", "the session has ended: its process was started anew", "", "session_ended")
+
+
 def error(message: str, hint: str) -> dict[str, object]:
     """Return an error in the form that tools have."""
     return {"error": message, "hint": hint}

@@ -37,16 +37,19 @@ from epad.gate.tool_profile import Profile, narrowed
 from epad.gate.tool_risk import READS, ToolRisk
 from epad.gate.tool_table import Consent, Decision, column_of, decide
 from epad.gateway.access import Access
-from epad.ledger.entry import CloseTool, NoteSession, OpenTool, TurnNames
+from epad.ledger.entry import CloseTool, NoteLabel, NoteSession, OpenTool, TurnNames
 from epad.ledger.errors import LedgerError
 from epad.ledger.record import ToolOpened, ToolOutcome
 from epad.storage.database import DatabaseError
 from epad.tools import answers, holds, own
 from epad.tools.answers import End
+from epad.tools.answers import refused as _refused
+from epad.tools.answers import session_ended as _session_ended
 from epad.tools.catalogue import Catalogue
 from epad.tools.consent import Consents, Settled, Wanted
+from epad.tools.labelling import Labelling
 from epad.tools.output_budget import OutputBudget
-from epad.tools.protocol import NO_REPLIES, Caller, Definition, Replies, ToolAnswer
+from epad.tools.protocol import BAD_REPLY, NO_REPLIES, Caller, Definition, Replies, ToolAnswer
 from epad.tools.rates import CallRates
 from epad.tools.repeats import Claim, KeyReused, Repeats
 from epad.tools.results import SPILLED_BYTES, ResultStore
@@ -74,6 +77,8 @@ class ToolLedger(Protocol):
     def close_tool(self, tool: CloseTool, *, lazily: bool = False) -> asyncio.Future[int]: ...
 
     def note_session(self, session: NoteSession) -> asyncio.Future[int]: ...
+
+    def note_label(self, label: NoteLabel) -> asyncio.Future[int]: ...
 
     async def unclosed_tools(self) -> list[ToolOpened]: ...
 
@@ -106,6 +111,7 @@ class CallContext:
     """Knows the calls of before by their keys; without it, each call is done."""
     undoing: Undoing | None = None
     results: ResultStore | None = None
+    labelling: Labelling = field(default_factory=Labelling)
     grace_seconds: float = GRACE_SECONDS
     """How long after a tool's own time its worker may take to say so."""
 
@@ -116,6 +122,7 @@ class ToolCalls:
     def __init__(self, context: CallContext, catalogue: Catalogue | None = None) -> None:
         self._context = context
         self.session_log = SessionLog(context.ledger, context.log)
+        context.sessions.told = self.session_log.labelled
         self._catalogue = catalogue or Catalogue()
         self._lists: dict[tuple[str, ...] | None, tuple[Definition, ...]] = {}
         self._name = TurnNames()
@@ -163,7 +170,6 @@ class ToolCalls:
         replies: Replies = NO_REPLIES,
     ) -> ToolAnswer:
         """Call a tool through the gate, and record it; a cancelled call ends its worker's process."""
-        del replies  # nothing is asked of clients
         definition = self._catalogue.definitions.get(name)
         if definition is None:
             return _refused("", f"there is no tool {name[:80]!r}", "see the list of tools", "unknown_tool")
@@ -175,14 +181,24 @@ class ToolCalls:
         if wait:
             why = f"{caller.subsystem} has made as many tool calls this minute as its limit allows"
             return _refused("", why, f"call again in {max(1, round(wait))} s", "tool_calls_per_minute")
-        risk = self._catalogue.risks[name]
-        decision = self._decide(session, definition, risk)
+        risk, before = self._catalogue.risks[name], session.taint
+        leaves = await context.labelling.leaves(session, definition, risk, arguments)
+        decision = self._decide(session, definition, risk, leaves=leaves)
         turn_name = self._name(context.clock.monotonic())
         digest = sha256(msgspec.json.encode(arguments, order="sorted")).digest()
-        turn = Turn(turn_name, session, definition, risk, decision, arguments, digest, key, parent)
+        turn = Turn(
+            turn_name, session, definition, risk, decision, arguments, digest, key, parent, leaves=leaves,
+            replies=replies,
+        )  # fmt: skip
+        if context.consents is not None and (fault := context.consents.fault(turn.bound, replies)):
+            return _refused("", fault, "", BAD_REPLY)
         if not decision.allowed and not decision.needs_consent:
             return await self._refuse(turn)
-        return await self._once(turn)
+        answer = await self._once(turn)
+        if session.taint != before:
+            await self.session_log.settled()
+            await context.labelling.given(session, before)
+        return answer
 
     async def close(self) -> None:
         """Stop each call under way, wait for its record, and end the workers."""
@@ -204,6 +220,7 @@ class ToolCalls:
         risk: ToolRisk,
         consent: Consent = Consent.NONE,
         *,
+        leaves: bool = False,
         again: bool = False,
     ) -> Decision:
         """Have the gate decide; `again` about a call whose place of a throttled subsystem was taken before."""
@@ -217,7 +234,7 @@ class ToolCalls:
             label = hold.label if hold is not Rung.OPEN else Rung.BLOCK.label
             return Decision(False, False, f"hold/{label}", shut.message)
         phase = column_of(context.phase(), is_cut=own is not Rung.OPEN)
-        decision = decide(session.tier, risk, phase, hold, session.taint, consent)
+        decision = decide(session.tier, risk, phase, hold, session.taint, consent, leaves=leaves)
         return narrowed(decision, context.profile(session.subsystem), name, category)
 
     async def _once(self, turn: Turn) -> ToolAnswer:
@@ -239,7 +256,7 @@ class ToolCalls:
         if claim is not None:
             if not self._context.sessions.lives(session.subsystem, session.name):
                 return _session_ended()
-            decision = self._decide(session, turn.definition, turn.risk, again=True)
+            decision = self._decide(session, turn.definition, turn.risk, leaves=turn.leaves, again=True)
             turn = replace(turn, claim=claim, decision=decision)
         if turn.decision.needs_consent and consents is not None:
             return await self._with_consent(turn, consents)
@@ -248,8 +265,8 @@ class ToolCalls:
     async def _with_consent(self, turn: Turn, consents: Consents) -> ToolAnswer:
         """Have a person asked, and go on as the gate decides by the answer; a hold ends the waiting."""
         session, definition, access = turn.session, turn.definition, self._context.access
-        wanted = Wanted(session, definition, turn.arguments, turn.arguments_sha256.hex(), turn.turn)
-        decide = partial(self._decide, session, definition, turn.risk, again=True)
+        wanted = Wanted(session, definition, turn.arguments, turn.bound, turn.turn, turn.replies)
+        decide = partial(self._decide, session, definition, turn.risk, leaves=turn.leaves, again=True)
         waiting = Running()
         self._running.add(waiting)
         leave = holds.enter(access, session.subsystem, definition, waiting)
@@ -261,7 +278,10 @@ class ToolCalls:
         if not self._context.sessions.lives(session.subsystem, session.name):
             return _session_ended()
         turn = replace(turn, decision=settled.decision)
-        return await (self._carry_out(turn) if settled.decision.allowed else self._refuse(turn, settled))
+        if settled.decision.allowed:
+            return await self._carry_out(turn)
+        answer = await self._refuse(turn, settled)
+        return msgspec.structs.replace(answer, questions=settled.questions, state=settled.state)
 
     async def _refuse(self, turn: Turn, settled: Settled | None = None) -> ToolAnswer:
         """Record a refusal, and return it."""
@@ -330,7 +350,7 @@ class ToolCalls:
                 why = "the ledger takes no record now, so nothing was done"
                 return _refused("", why, "call again later", "ledger_unavailable")
             end = await self._worked(turn, running)
-            turn.session.read(turn.risk)
+            turn.read()
             if self._context.results is not None:
                 end = await self._context.results.spilled(turn.session, turn.turn, end)
             if self._context.undoing is not None:
@@ -419,11 +439,3 @@ class ToolCalls:
 
         self._closing.add(written)
         written.add_done_callback(done)
-
-
-def _session_ended() -> ToolAnswer:
-    return _refused("", "the session has ended: its process was started anew", "", "session_ended")
-
-
-def _refused(turn: str, why: str, hint: str, code: str) -> ToolAnswer:
-    return ToolAnswer(turn, is_error=True, content=answers.error(why, hint), reason_code=code)

@@ -44,6 +44,8 @@ class _Told(Struct, frozen=True):
     inputSchema: dict[str, Any]  # noqa: N815 (the protocol's word)
     outputSchema: dict[str, Any]  # noqa: N815
     sha256: str
+    untrusted: bool = False
+    leaves: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +115,8 @@ def parse(printed: bytes) -> Catalogue:
             one.inputSchema,
             one.outputSchema,
             one.sha256,
+            one.untrusted,
+            one.leaves,
         )
     digest = sha256("".join(f"{name} {one.sha256}\n" for name, one in definitions.items()).encode())
     return Catalogue(definitions, risks, digest.hexdigest())

@@ -21,16 +21,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Final
 
 from structlog.typing import FilteringBoundLogger
 
 from epad.confinement.approvals import MOST_OPEN, ApprovalError, Approvals, Asks, Question, State
-from epad.gate.tool_table import BOTH, Consent, Decision
+from epad.gate.tool_labels import each, in_words
+from epad.gate.tool_table import BOTH, Consent, Decision, Taint
 from epad.storage.event_log import EventKind
-from epad.tools.protocol import Definition
+from epad.tools import consent_state
+from epad.tools.protocol import NO_REPLIES, Definition, Replies
+from epad.tools.protocol import Question as ForClient
 from epad.tools.running import Running
 from epad.tools.sessions import Session
 from epad.tools.shown import shown_arguments
@@ -41,7 +44,7 @@ ANSWER_SECONDS: Final = 300.0
 """No answer in this time is a no."""
 WAIT_SECONDS: Final = 25.0
 """How long a call waits for a person: hosts give calls up after 30 s to 5 minutes, and some then drop every tool."""
-BOTH_TAINTS: Final = "its session has read untrusted and private content"
+_LABEL_WORDS: Final = {Taint.UNTRUSTED: "untrusted content", Taint.PRIVATE: "private content"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,13 +63,19 @@ class ToolSubject:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """Holds one call that takes consent; `digest` is that of its arguments."""
+    """Holds one call that takes consent; `bound` is what a client's state is about, the arguments' digest last."""
 
     session: Session
     definition: Definition
     arguments: Mapping[str, object]
-    digest: str
+    bound: tuple[str, ...]
     turn: str
+    replies: Replies = NO_REPLIES
+
+    @property
+    def digest(self) -> str:
+        """Return the digest of the arguments, in hex."""
+        return self.bound[-1]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +86,9 @@ class Settled:
     code: str = ""
     why: str = ""
     hint: str = ""
+    questions: Mapping[str, ForClient] = field(default_factory=dict)
+    """What the client is asked, which brings back the `state` with its call."""
+    state: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +117,7 @@ class Consents:
             context.clock, numbers=context.numbers, answer_seconds=ANSWER_SECONDS
         )
         self._waiting: set[asyncio.Future[None]] = set()
+        self._states = consent_state.ConsentStates()
 
     @property
     def questions(self) -> Approvals[ToolSubject]:
@@ -142,11 +155,21 @@ class Consents:
         return had
 
     async def settle(
-        self, wanted: Wanted, decide: Callable[[Consent], Decision], running: Running
+        self,
+        wanted: Wanted,
+        decide: Callable[[Consent], Decision],
+        running: Running,
     ) -> Settled:
-        """Ask, wait a while for the answer, and have the gate decide by it. `running` ends the waiting early."""
+        """Ask, wait a while for the answer, and have the gate decide by it. `running` ends the waiting early.
+
+        A client that can be asked is asked at once to come back, and its call waits then.
+        """
+        if consent_state.is_declined(wanted.replies):
+            why = "the client's person gives the call up"
+            return Settled(decide(Consent.NONE), "consent_refused", why, "do without it")
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + self._context.wait_seconds
+        can_ask = consent_state.can_ask(wanted.replies)
+        deadline = loop.time() + (0.0 if can_ask else self._context.wait_seconds)
         target = await self._target(wanted)
         while True:
             session = wanted.session
@@ -159,10 +182,26 @@ class Consents:
             )
             is_allowed = question is not None and question.state is State.ALLOWED
             if not is_allowed or running.stopped is not None:
-                return _without_consent(decide(self._given(subject)), question, wanted)
+                settled = _without_consent(decide(self._given(subject)), question, wanted)
+                return self._with_state(settled, question, wanted) if can_ask else settled
             decision = decide(Consent.KNOWINGLY if knowing else Consent.GIVEN)
             if not decision.needs_consent:
                 return Settled(decision)
+
+    def fault(self, bound: tuple[str, ...], replies: Replies) -> str:
+        """Return what is wrong with the state that a client brings back; empty without a state, or a fault."""
+        return (
+            self._states.fault(replies.state, bound, self._context.clock.monotonic()) if replies.state else ""
+        )
+
+    def _with_state(
+        self, settled: Settled, question: Question[ToolSubject] | None, wanted: Wanted
+    ) -> Settled:
+        """Add what the client is asked, if a person has the question still."""
+        if question is None or settled.code != "consent_needed":
+            return settled
+        state = self._states.make(question.number, wanted.bound, self._context.clock.monotonic())
+        return replace(settled, questions=consent_state.asked(question.number, question.line), state=state)
 
     async def _target(self, wanted: Wanted) -> Target:
         properties = wanted.definition.input_schema.get("properties")
@@ -254,12 +293,13 @@ class Consents:
 
 
 def _asks(wanted: Wanted, target: Target, *, knowing: bool) -> Asks:
-    told = f"; {BOTH_TAINTS}" if knowing else ""
+    told = f"; {read_in_words(wanted.session)}" if knowing else ""
     return Asks(
         line=f"{wanted.definition.name} on {target.place}{told}",
         details=shown_arguments(wanted.arguments),
         exact=wanted.digest,
         about_tool=True,
+        labels=labels_in_words(wanted.session) if knowing else (),
     )
 
 
@@ -287,6 +327,18 @@ def _without_consent(decision: Decision, question: Question[ToolSubject] | None,
                 "call again with the same arguments once it is approved"
             )
             return Settled(decision, "consent_needed", decision.sentence, hint)
+
+
+def labels_in_words(session: Session) -> tuple[tuple[str, str, str], ...]:
+    """Return each label of a session with what brought it, and the turn that did."""
+    known = ((in_words(label), session.origins[label]) for label in each(session.taint))
+    return tuple((label, origin.source, origin.turn) for label, origin in known)
+
+
+def read_in_words(session: Session) -> str:
+    """Say which labels a session has, and what brought each."""
+    read = " and ".join(f"{_LABEL_WORDS[label]} ({session.origins[label]})" for label in each(session.taint))
+    return f"its session has read {read}"
 
 
 def _wake(waiter: asyncio.Future[None]) -> None:

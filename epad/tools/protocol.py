@@ -34,6 +34,10 @@ class Definition(Struct, frozen=True):
     output_schema: dict[str, object]
     sha256: str
     """Hex digest of the definition, which each record of a call carries."""
+    untrusted: bool = False
+    """Others write its output, whatever its risk: a foreign server's."""
+    leaves: bool = False
+    """What it is given leaves the machine, whatever its risk: its server is elsewhere."""
 
 
 class Question(Struct, frozen=True):

@@ -115,6 +115,8 @@ class Keyed:
     arguments_sha256: bytes
     key: str | None
     parent: str
+    read: Callable[[], None] = lambda: None
+    """Labels the session, which is given the answer."""
 
     @property
     def call_sha256(self) -> bytes:
@@ -249,7 +251,7 @@ class Repeats:
 
     def _repeated(self, call: Keyed, answer: ToolAnswer) -> ToolAnswer:
         self._log.info("tool.repeated", subsystem=call.session.subsystem, tool=call.tool, turn=answer.turn)
-        call.session.read(call.risk)
+        call.read()
         return answer
 
     async def _find(self, name: Name, call_sha256: bytes) -> ToolAnswer | KeyReused | None:

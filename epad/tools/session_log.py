@@ -6,6 +6,7 @@
 | its process ends, or is ended | ended: by itself or by epad, with the exit and the reason |
 | another session of its subsystem begins, and its end was missed | ended: its process was started anew |
 | is a client's, which has no process here, and the daemon stops | ended with the daemon's run |
+| gets a label of taint | labelled: with what brought it |
 | its process is adopted by the next daemon | going on, with its tier and its labels |
 | its process is not there any more at the next start | ended: while epad did not run |
 """
@@ -13,19 +14,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Final, Protocol, TypeVar
 
 import apsw
 from structlog.typing import FilteringBoundLogger
 
 from epad.gate.tiers import Tier
+from epad.gate.tool_labels import each, labels_of
 from epad.gate.tool_risk import ToolRisk
 from epad.gate.tool_table import Taint
-from epad.ledger.entry import NoteSession
+from epad.ledger.entry import NoteLabel, NoteSession
 from epad.ledger.record import Session as Recorded
+from epad.ledger.session_trace import labels_of as noted_labels
 from epad.ledger.session_trace import newest_call, unended
-from epad.tools.sessions import Session, Sessions
+from epad.tools.sessions import Origin, Session, Sessions
 from probes.subsystems import SubsystemExited
 
 T = TypeVar("T")
@@ -33,12 +36,15 @@ CONFIGURATION: Final = "configuration"
 EPAD: Final = "epad"
 ITSELF: Final = "itself"
 _REASON_CHARACTERS: Final = 300
+_NOT_NOTED: Final = "a call before epad noted what brings labels"
 
 
 class SessionLedger(Protocol):
     """The part of the ledger that sessions are recorded in."""
 
     def note_session(self, session: NoteSession) -> asyncio.Future[int]: ...
+
+    def note_label(self, label: NoteLabel) -> asyncio.Future[int]: ...
 
 
 class ReadLedger(Protocol):
@@ -54,6 +60,7 @@ class SessionLog:
         self._ledger = ledger
         self._log = log
         self._open: dict[str, Session] = {}
+        self._labels: asyncio.Future[int] | None = None
 
     def begin(self, session: Session) -> None:
         """Record that a session begins, before the first record of a call of it; once."""
@@ -65,6 +72,20 @@ class SessionLog:
         session.noted = True
         self._open[session.subsystem] = session
         self._note(NoteSession(session.name, session.subsystem, True, session.tier, by=CONFIGURATION))
+
+    def labelled(self, session: Session, label: Taint, origin: Origin) -> None:
+        """Record a label that a session gets, behind its beginning."""
+        self.begin(session)
+        note = NoteLabel(
+            session.name, session.subsystem, int(label), origin.turn, origin.source[:_REASON_CHARACTERS]
+        )
+        self._labels = self._ledger.note_label(note)
+        self._watch(self._labels, session.name, session.subsystem)
+
+    async def settled(self) -> None:
+        """Wait until the newest label is on the disk, if it can be: what brought it is given out after that."""
+        if self._labels is not None and not self._labels.done():
+            await asyncio.wait({self._labels})
 
     def failed(self, session: Session) -> None:
         """Take note that nothing could be recorded, so that the next call records the beginning again."""
@@ -88,9 +109,9 @@ class SessionLog:
 
         `present` tells if a subsystem is configured still.
         """
-        for recorded, taint in await ledger.read(_left_open):
+        for recorded, labels in await ledger.read(_left_open):
             if present(recorded.subsystem) and sessions.lives(recorded.subsystem, recorded.session):
-                session = sessions.recall(recorded.subsystem, _tier(recorded.tier), taint)
+                session = sessions.recall(recorded.subsystem, _tier(recorded.tier), labels)
                 session.noted = True
                 self._open[session.subsystem] = session
             elif not self._is_open(recorded):
@@ -111,28 +132,35 @@ class SessionLog:
         self._note(NoteSession(session.name, session.subsystem, False, session.tier, reason=reason, by=by))
 
     def _note(self, note: NoteSession) -> None:
+        self._watch(self._ledger.note_session(note), note.session, note.subsystem)
+
+    def _watch(self, noted: asyncio.Future[int], session: str, subsystem: str) -> None:
         def done(future: asyncio.Future[int]) -> None:
             error = None if future.cancelled() else future.exception()
             if error is not None:
-                self._log.error(
-                    "session.not_noted", session=note.session, subsystem=note.subsystem, error=str(error)
-                )
+                self._log.error("session.not_noted", session=session, subsystem=subsystem, error=str(error))
 
-        self._ledger.note_session(note).add_done_callback(done)
+        noted.add_done_callback(done)
 
 
-def _left_open(connection: apsw.Connection) -> Sequence[tuple[Recorded, Taint]]:
-    """Return the sessions without an end, each with the labels that it had after its newest call."""
-    found: list[tuple[Recorded, Taint]] = []
+def _left_open(connection: apsw.Connection) -> Sequence[tuple[Recorded, Mapping[Taint, Origin]]]:
+    """Return the sessions without an end, each with the labels that it had after its newest call.
+
+    A call that was let pass counts as if it had given its result: the end of the daemon may have come between.
+    """
+    found: list[tuple[Recorded, Mapping[Taint, Origin]]] = []
     for known in unended(connection):
+        labels: dict[Taint, Origin] = {}
+        for noted in noted_labels(connection, known):
+            for label in each(Taint(noted.label)):
+                labels.setdefault(label, Origin(noted.source, noted.turn))
         call = newest_call(connection, known)
-        taint = Taint.NONE
         if call is not None:
-            read = Session(known.began.session, known.began.subsystem, _tier(known.began.tier))
-            read.taint = Taint(call.taint)
-            read.read(_risk(call.risk))
-            taint = read.taint
-        found.append((known.began, taint))
+            for label in each(Taint(call.taint)):
+                labels.setdefault(label, Origin(_NOT_NOTED))
+            for label in each(labels_of(_risk(call.risk), name=call.tool)):
+                labels.setdefault(label, Origin(call.tool, call.turn))
+        found.append((known.began, labels))
     return found
 
 

@@ -89,14 +89,14 @@ def _repo(value: object, root: str) -> Target | None:
 
 
 def _url(value: object, _: str) -> Target | None:
-    host = _host(value)
+    host = find_host(value)
     return None if host is None else Target(host, f"at {host}")
 
 
 def _requests(value: object, _: str) -> Target | None:
     if not isinstance(value, list) or not 0 < len(value) <= _MOST_ITEMS:
         return None
-    hosts = [_host(one.get("url")) if isinstance(one, Mapping) else None for one in value]
+    hosts = [find_host(one.get("url")) if isinstance(one, Mapping) else None for one in value]
     methods = {str(one.get("method", "GET")).upper() for one in value if isinstance(one, Mapping)}
     known = sorted({host for host in hosts if host is not None})
     if None in hosts:
@@ -105,7 +105,7 @@ def _requests(value: object, _: str) -> Target | None:
     return Target(place, f"at {place} ({visible(', '.join(sorted(methods)))})")
 
 
-def _host(value: object) -> str | None:
+def find_host(value: object) -> str | None:
     """Return a URL's host and port; None if it has none that is plain: then it is shown and compared as a whole."""
     if not _is_read(value):
         return None

@@ -12,10 +12,10 @@ from epad.gate.tool_risk import ToolRisk
 from epad.gate.tool_table import Decision
 from epad.ledger.entry import CloseTool, OpenTool
 from epad.ledger.record import ToolOutcome
-from epad.tools import answers
+from epad.tools import answers, labelling
 from epad.tools.answers import End
 from epad.tools.output_budget import Reservation
-from epad.tools.protocol import Definition
+from epad.tools.protocol import NO_REPLIES, Definition, Replies
 from epad.tools.repeats import Claim, Keyed
 from epad.tools.sessions import Session
 from probes.tool_calls import ToolCalled
@@ -38,12 +38,25 @@ class Turn:
     """The room for its result; a refused call has none."""
     claim: Claim | None = None
     """The call's key while it is under way."""
+    leaves: bool = False
+    """What it is given leaves the machine, though its risk does not say so."""
+    replies: Replies = NO_REPLIES
 
     @property
     def keyed(self) -> Keyed:
         """Return the facts that its key is about."""
         tool, digest = self.definition.name, self.arguments_sha256
-        return Keyed(self.session, self.turn, tool, self.risk, digest, self.key, self.parent)
+        return Keyed(self.session, self.turn, tool, self.risk, digest, self.key, self.parent, self.read)
+
+    def read(self) -> None:
+        """Label the session, which is given the result."""
+        labelling.read(self.session, self.definition, self.risk, self.arguments, self.turn)
+
+    @property
+    def bound(self) -> tuple[str, ...]:
+        """Return what a state that the client brings back is about."""
+        session = self.session
+        return session.subsystem, session.name, self.definition.name, self.arguments_sha256.hex()
 
 
 def opening_of(turn: Turn) -> OpenTool:

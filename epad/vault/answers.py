@@ -12,9 +12,10 @@ from typing import Any, Final
 
 import msgspec
 
+from epad.gate.tool_labels import heard
 from epad.gate.tool_table import Taint
 from epad.tools.own import OwnCall, OwnTool
-from epad.tools.sessions import Session
+from epad.tools.sessions import Origin
 from epad.vault.child import VaultChild
 from runners.tools.comms import TOOLS as COMMS
 from runners.tools.memory import TOOLS as MEMORY
@@ -44,7 +45,7 @@ def _tool(declared: ToolMeta, child: VaultChild, may_see_shared: MaySeeShared) -
         arguments = msgspec.structs.asdict(_seen(call).checked(declared.args))
         shared = may_see_shared(call.session.subsystem)
         answer = await child.ask(declared.name, {"by": by(call, shared=shared), "arguments": arguments})
-        _label(call.session, answer.pop("read", {}))
+        _label(call, declared.name, answer.pop("read", {}))
         if head := answer.pop("head", None):
             call.effects.append((EFFECT, head[0], head[1]))
         return msgspec.convert(answer, declared.result)
@@ -74,11 +75,8 @@ def by(call: OwnCall, *, shared: bool) -> Mapping[str, object]:
     }
 
 
-def _label(session: Session, read: Mapping[str, Any]) -> None:
+def _label(call: OwnCall, tool: str, read: Mapping[str, Any]) -> None:
     """Add the labels of the texts that a session gets. They are added before it gets them."""
     taint = Taint(read.get("taint", 0))
-    if read.get("lower"):
-        taint |= Taint.UNTRUSTED
-    if read.get("shared"):
-        taint |= Taint.PRIVATE
-    session.taint |= taint
+    labels = heard(taint, lower=bool(read.get("lower")), shared=bool(read.get("shared")))
+    call.session.label(labels, Origin(f"{tool}: what others have written", call.turn))

@@ -136,7 +136,7 @@ def _question_row(one: HostQuestion, token_file: str | None) -> Html:
         ("Program", one["program"] or "not known"),
         ("Waits", _waits(one)),
         ("Bytes so far", _bytes(one)),
-        ("Policy", "; ".join(one["widens"]) or "names it by now"),
+        ("Policy", _why_asked(one)),
     ]
     if token_file is not None:
         words = f"{one['subsystem']} to {place}"
@@ -146,6 +146,13 @@ def _question_row(one: HostQuestion, token_file: str | None) -> Html:
         ]
         cells.append(("Answer", join(*buttons) if token_file else "-"))
     return _row(str(one["number"]), cells)
+
+
+def _why_asked(one: HostQuestion) -> str:
+    """Say how an approval would widen the policy, or what the session has read."""
+    if one["labels"]:
+        return one["asks"].partition("; ")[2]
+    return "; ".join(one["widens"]) or "names it by now"
 
 
 def _standing_row(one: StandingApproval, token_file: str) -> Html:

@@ -129,9 +129,14 @@ class Connection:
         reader, _ = self._client
         return reader.at_eof()
 
+    @property
+    def place(self) -> tuple[str, int]:
+        """Return the host and port that it leads, or is to lead, to; no host before it has said."""
+        return self._said.host, self._said.port
+
     def wants(self, host: str, port: int) -> bool:
         """Tell if it leads, or is to lead, to a host and port."""
-        return (self._said.host, self._said.port) == (host, port)
+        return self.place == (host, port)
 
     @property
     def is_open(self) -> bool:

@@ -51,6 +51,8 @@ class Door:
         """Obey these rules from now on; open connections stay. Raises RuleError."""
         self._rules = tuple(map(parse, order.rules))
         self._asks = order.ask
+        self._asks_all = order.asks_all
+        self._agreed = tuple(map(parse, order.agreed))
         self.secrets = order.secrets
         self.decoys = DecoyWatch(order.decoys)
         authority = order.authority
@@ -99,11 +101,13 @@ class Door:
     async def cut(self, host: str, port: int) -> int:
         """Cut what is open, or being opened, to a host and port; return how many connections were open.
 
+        Without a host: to every one that a person would be asked for now.
         A connection that is still being opened has sent nothing on, and sends nothing any more.
         """
         tasks, count = set(), 0
         for connection, task in self._connections.values():
-            if task is not None and connection.wants(host, port):
+            wants = connection.wants(host, port) if host else self._is_to_be_asked(*connection.place)
+            if task is not None and wants:
                 count += connection.is_open
                 connection.revoke()
                 task.cancel()
@@ -118,18 +122,28 @@ class Door:
     async def rule_for(self, connection: Connection, target: Target) -> HostRule:
         """Return the rule by which a target may be reached; a person may be asked for one. Raises RefusedError."""
         rule = first_match(self._rules, target.host, target.port)
-        if rule is not None:
+        is_agreed = self._is_agreed(target.host, target.port)
+        if rule is not None and is_agreed:
             return rule
-        if address_of(target.host):
+        if rule is None and address_of(target.host):
             raise RefusedError(
                 Why.BARE_ADDRESS, f"no rule names the address {target}: ask for the host by its name"
             )
-        if not self._asks:
+        if rule is None and not self._asks:
             raise RefusedError(Why.NOT_LISTED, f"{target} is not among the hosts of {self.name}")
-        decided = await self._ask(connection, target)
-        if not decided.allow:
-            raise RefusedError(Why(decided.why or Why.DENIED), decided.words or f"{target} was denied")
-        return HostRule(target.host, port=target.port)
+        if not (is_agreed and self._asks_all):
+            decided = await self._ask(connection, target)
+            if not decided.allow:
+                raise RefusedError(Why(decided.why or Why.DENIED), decided.words or f"{target} was denied")
+        return rule or HostRule(target.host, port=target.port)
+
+    def _is_to_be_asked(self, host: str, port: int) -> bool:
+        """Tell if a connection has found its rule without a question that is due by now."""
+        return bool(host) and not self._is_agreed(host, port)
+
+    def _is_agreed(self, host: str, port: int) -> bool:
+        """Tell if nobody has to be asked for a host that the rules name."""
+        return not self._asks_all or first_match(self._agreed, host, port) is not None
 
     async def connect(self, target: Target, rule: HostRule, *, tls: bool) -> tuple[str, Streams]:
         """Reach a target by its rule. Raises RefusedError."""

@@ -67,6 +67,9 @@ class OpenDoor:
     """Keys that open nothing: a request that can be read is refused with one in it."""
     authority: Authority | None = None
     """For whose hosts the way out speaks TLS with the client itself; None: every tunnel is passed on unread."""
+    asks_all: bool = False
+    """A person is asked for each host, though the rules name it, but for those that `agreed` names."""
+    agreed: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +81,10 @@ class CloseDoor:
 
 @dataclass(frozen=True, slots=True)
 class CutHost:
-    """Orders the connections of a door to one host and port to be cut; its rules have been changed before."""
+    """Orders the connections of a door to one host and port to be cut; its rules have been changed before.
+
+    Without a host: those to every host that a person would be asked for now.
+    """
 
     door: str
     host: str
@@ -156,8 +162,15 @@ def read_order(message: bytes) -> Order:
             )
             rules, decoys = tuple(values.pop("rules")), tuple(values.pop("decoys"))
             authority = _read_authority(values.pop("authority"))
+            agreed = tuple(values.pop("agreed"))
             return OpenDoor(
-                rules=rules, limits=limits, secrets=secrets, decoys=decoys, authority=authority, **values
+                rules=rules,
+                limits=limits,
+                secrets=secrets,
+                decoys=decoys,
+                authority=authority,
+                agreed=agreed,
+                **values,
             )
         case "close":
             return CloseDoor(**values)

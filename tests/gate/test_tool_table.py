@@ -15,6 +15,7 @@ from epad.gate.tool_table import (
     Consent,
     Taint,
     as_lines,
+    asks_at_door,
     column_of,
     decide,
 )
@@ -56,7 +57,7 @@ TAINTS = [Taint.NONE, Taint.UNTRUSTED, Taint.PRIVATE, BOTH]
 EVERYTHING = list(itertools.product(Tier, ToolRisk, Phase, Rung, TAINTS, Consent))
 
 
-def expected(tier, risk, phase, hold, taint, consent):
+def expected(tier, risk, phase, hold, taint, consent, leaves=False):
     """Return (allowed, needs consent, row) by the design's table, in words of this test's own."""
     lowest, cells = DESIGN[str(risk)]
     cell = cells.split()[PHASES.index(str(phase))]
@@ -65,6 +66,8 @@ def expected(tier, risk, phase, hold, taint, consent):
     if int(tier) < lowest:
         return False, False, f"{risk}/tier"
     row = f"{risk}/{phase}"
+    if cell == "yes" and taint == 3 and (leaves or str(risk) == "N1"):
+        return consent == 2, consent != 2, f"{row}/taint"
     if cell != "consent" or consent == 2 or (consent == 1 and taint != 3):
         return cell != "no", False, row
     return False, True, f"{row}/taint" if consent else row
@@ -78,6 +81,32 @@ def test_every_cell_is_as_the_design_says():
 
         assert (decision.allowed, decision.needs_consent, decision.row) == expected(*case), case
         assert decision.sentence, case
+        decision = decide(*case, leaves=True)
+
+        assert (decision.allowed, decision.needs_consent, decision.row) == expected(*case, leaves=True), case
+
+
+@pytest.mark.parametrize("consent", Consent)
+def test_nothing_leaves_a_session_with_both_labels_unless_a_person_knows(consent):
+    """Whatever the risk and the phase: a fetch sends too, by its address."""
+    for tier, risk, phase in itertools.product(Tier, ToolRisk, Phase):
+        leaves = decide(tier, risk, phase, Rung.OPEN, BOTH, consent, leaves=True)
+        assert leaves.allowed <= (consent is Consent.KNOWINGLY)
+        fetch = decide(tier, ToolRisk.READS_NETWORK, phase, Rung.OPEN, BOTH, consent)
+        assert fetch.allowed <= (consent is Consent.KNOWINGLY)
+
+
+def test_one_label_alone_asks_nobody():
+    """An agent that only browses, or only looks at the host, is left in peace."""
+    for taint in (Taint.NONE, Taint.UNTRUSTED, Taint.PRIVATE):
+        for risk in (ToolRisk.READS_NETWORK, ToolRisk.CHANGES_WORKSPACE):
+            decision = decide(Tier.AUTHOR, risk, Phase.NORMAL, Rung.OPEN, taint, Consent.NONE, leaves=True)
+            assert decision.allowed, (taint, risk)
+
+
+def test_an_agents_own_connections_are_asked_about_once_it_has_private_content():
+    """A connection reads untrusted content and sends: the third part would be there at once."""
+    assert [asks_at_door(taint) for taint in TAINTS] == [False, False, True, True]
 
 
 def test_the_table_has_no_hole_and_no_more():
@@ -151,10 +180,14 @@ def test_the_printed_table_is_the_table():
     """The lines that `epad diagram --gate` prints have each cell, in the order of the phases."""
     head, rule, *lines = as_lines()
 
-    assert head.split(" | ")[3:] == [*PHASES[:-1], "LIFEBOAT |"]
-    assert rule == "|" + "---|" * 8
+    assert head.split(" | ")[3:] == [*PHASES, "with both labels |"]
+    assert rule == "|" + "---|" * 9
     printed = {}
     for line in lines:
-        risk, _, tier, *cells = (part.strip() for part in line.strip("|").split("|"))
+        risk, _, tier, *cells, both = (part.strip() for part in line.strip("|").split("|"))
         printed[risk] = int(tier.split()[0]), " ".join(cells)
+        asked = decide(
+            Tier.OPERATOR, ToolRisk(risk), Phase.NORMAL, Rung.OPEN, BOTH, Consent.GIVEN
+        ).needs_consent
+        assert both.startswith("consent, if") is not asked, risk
     assert printed == DESIGN

@@ -20,6 +20,7 @@ from epad.ledger.record import (
     Effect,
     EpochStarted,
     Kind,
+    Labelled,
     Outcome,
     Record,
     Repaired,
@@ -92,6 +93,12 @@ WRITTEN: list[tuple[str, Record]] = [
         Session(
             session="s1", subsystem="chat", began=True, tier=2, parent="", command_sha256=HASH, reason="started",
             by="epad", **STAMP,
+        ),
+    ),
+    (
+        f"9acd010aa27331a46368617405 02{TURN_IN_HEX}aa687474705f6665746368a4626f6f740607".replace(" ", ""),
+        Labelled(
+            session="s1", subsystem="chat", label=2, turn=A_TURN, source="http_fetch", **STAMP,
         ),
     ),
 ]  # fmt: skip

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from epad.confinement.approvals import ONCE, Question
+from epad.confinement.approvals import ONCE, Asks, Question
 from epad.confinement.host_questions import HostQuestions, HostSubject
 from epad.confinement.policy import Policy
 from epad.operations.host_approvals import HostApprovals
@@ -78,7 +78,8 @@ async def test_a_question_is_shown_with_the_time_that_is_left(world: World) -> N
     assert question == {
         "number": 1, "subsystem": "agent", "host": "a.example", "port": 443, "state": "open",
         "program": "python3 agent.py", "tries": 1, "asked_seconds_ago": 10.0, "left_seconds": 20.0, "reason": "",
-        "widens": ["agent: + connect a.example:443; at once"], "sent_bytes": 7, "received_bytes": 9,
+        "widens": ["agent: + connect a.example:443; at once"], "asks": "a.example:443", "labels": [],
+        "sent_bytes": 7, "received_bytes": 9,
     }  # fmt: skip
     world.clock.advance(30)
     world.approvals.expire()
@@ -194,3 +195,22 @@ async def test_what_is_not_approved_is_not_taken_back(world: World, name: str, s
         await world.asked.revoke(name, subsystem, "enough")
     assert refused.value.known == (() if subsystem else ("a.example:443",))
     assert world.revoked == []
+
+
+async def test_an_answer_that_knows_what_a_session_has_read_ends_with_it(world: World) -> None:
+    """So it is for a time, and kept nowhere; the question says what brought the label."""
+    subject = HostSubject("agent", "b.example", 443, "a session")
+    asks = Asks(
+        line="b.example:443; its session has read private content", labels=(("private", "env_vars", "t"),)
+    )
+    world.approvals.ask(subject, asks=asks)
+    with pytest.raises(ConflictError, match="ends with that session"):
+        await world.asked.approve("2", None, "for ever")
+    assert world.kept == []
+    shown = world.asked.show().questions[-1]
+    assert shown["asks"] == "b.example:443; its session has read private content"
+    assert shown["labels"] == [{"label": "private", "source": "env_vars", "turn": "t"}]
+    assert shown["widens"] == ()
+    assert await world.asked.approve("2", 60.0, "needed") == "agent may reach b.example:443 for 60 s"
+    assert world.approvals.rules("agent") == ()
+    assert world.approvals.rules("agent", "a session") == (subject.rule,)

@@ -67,7 +67,7 @@ class World:
         self.waiting: asyncio.Task[Settled] = asyncio.create_task(self.ask("a.txt"))
 
     async def ask(self, path: str) -> Settled:
-        wanted = Wanted(self.session, DELETE, {"path": path}, f"{path:0>64}", "turn")
+        wanted = Wanted(self.session, DELETE, {"path": path}, (f"{path:0>64}",), "turn")
         return await self.consents.settle(wanted, self.decide, Running())
 
     def decide(self, consent: Consent) -> Decision:

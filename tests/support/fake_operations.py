@@ -115,6 +115,8 @@ def question(number: int, **changes: Any) -> HostQuestion:
         "asked_seconds_ago": 5.0,
         "left_seconds": 25.0,
         "widens": ["chat: + connect files.example:443; at once"],
+        "asks": "files.example:443",
+        "labels": [],
         **changes,
     }
     return msgspec.convert(answer, HostQuestion)
@@ -144,6 +146,7 @@ def tool_question(number: int, **changes: Any) -> ToolQuestion:
         "covers": "in /work",
         "arguments": '{"path": "a.txt"}',
         "both_taints": False,
+        "labels": [],
         "state": "open",
         "tries": 1,
         "asked_seconds_ago": 5.0,

@@ -6,7 +6,7 @@ import contextlib
 import http.client
 import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,10 +36,21 @@ class Agent:
     def __init__(self, path: Path) -> None:
         self._path = path
 
-    def ask(self, method: str, path: str, body: object = None, key: str = "") -> bytes:
+    def ask(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        key: str = "",
+        more: Mapping[str, str] | None = None,
+    ) -> bytes:
         connection = Connection(self._path)
         with contextlib.closing(connection):
-            headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
+            headers = {
+                "Content-Type": "application/json",
+                "Accept": "application/json, text/event-stream",
+                **(more or {}),
+            }
             if key:
                 headers["Idempotency-Key"] = key
             connection.request(method, path, None if body is None else json.dumps(body), headers)

@@ -14,6 +14,7 @@ from patience import until
 from tls_hello import real_hello
 
 from epad.confinement.egress_record import EgressRecord
+from epad.confinement.guard import NO_GUARD, Guard
 from epad.confinement.host_questions import HostQuestions, HostSubject
 from epad.confinement.policy import Policy
 from epad.confinement.way_out import WayOut, WayOutContext
@@ -81,10 +82,13 @@ class WayOutWorld:
         self.clock = SystemClock()
         self.approvals = HostQuestions(self.clock)
         self.policies: dict[str, Policy] = {}
+        self.guards: dict[str, Guard | None] = {}
+        self.reached: list[str] = []
         self.decoy = "a-key-that-opens-nothing-at-all"
         self.server = Received()
         self.server_port = 0
-        record = EgressRecord(self.events, self.metrics, self.observer, NewHosts(), self.clock)
+        read = lambda subject: self.reached.append(f"{subject.subsystem} {subject.host}")  # noqa: E731
+        record = EgressRecord(self.events, self.metrics, self.observer, NewHosts(), self.clock, read)
         context = WayOutContext(
             self.policies.__getitem__,
             self.approvals,
@@ -93,6 +97,7 @@ class WayOutWorld:
             self.metrics,
             self._program,
             decoys=lambda: (self.decoy,),
+            guards=lambda door: self.guards.get(door, NO_GUARD),
         )
         self.way_out = WayOut(context)
         self.ports: dict[str, int] = {}

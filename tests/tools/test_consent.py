@@ -25,7 +25,7 @@ from epad.tools.call import CallContext, ToolCalls
 from epad.tools.consent import ANSWER_SECONDS, ConsentContext, Consents, ToolSubject
 from epad.tools.protocol import ToolAnswer
 from epad.tools.rates import CallRates
-from epad.tools.sessions import Sessions
+from epad.tools.sessions import Origin, Sessions
 from epad.tools.workers import Workers
 from statemachine.clock import ManualClock
 from statemachine.phase import Phase
@@ -268,9 +268,18 @@ async def test_a_session_with_both_taints_is_asked_knowingly(scene: Scene) -> No
     await scene.question(1)
     scene.consents.approve(1, 3_600.0, "needed")
     await waiting
-    scene.sessions.of("chat").taint = Taint.UNTRUSTED | Taint.PRIVATE
+    scene.sessions.of("chat").label(Taint.UNTRUSTED, Origin("http_fetch at a.example:443", "f" * 32))
+    scene.sessions.of("chat").label(Taint.PRIVATE, Origin("env_vars", "e" * 32))
     waiting = scene.call(path="a.txt")
-    assert "has read untrusted and private content" in (await scene.question(2)).line
+    question = await scene.question(2)
+    assert question.line.endswith(
+        f"; its session has read untrusted content (http_fetch at a.example:443, turn {'f' * 32}) "
+        f"and private content (env_vars, turn {'e' * 32})"
+    )
+    assert question.asks.labels == (
+        ("untrusted", "http_fetch at a.example:443", "f" * 32),
+        ("private", "env_vars", "e" * 32),
+    )
     scene.consents.approve(2, 3_600.0, "needed")
     assert not (await waiting).is_error
     assert not (await scene.call(path="b.txt")).is_error

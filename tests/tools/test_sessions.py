@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from epad.gate.tiers import Tier
+from epad.gate.tool_labels import labels_of
 from epad.gate.tool_risk import ToolRisk
 from epad.gate.tool_table import BOTH, Taint
-from epad.tools.sessions import Sessions
+from epad.tools.sessions import Origin, Sessions
 
 
 class Machine:
@@ -48,12 +49,16 @@ def test_taint_only_grows_and_a_new_process_begins_without() -> None:
     machine = Machine()
     sessions = machine.sessions()
     session = sessions.of("agent")
-    session.read(ToolRisk.READS_WORKSPACE)
+    session.label(labels_of(ToolRisk.READS_WORKSPACE), Origin("file_read", "1"))
     assert session.taint is Taint.NONE
-    session.read(ToolRisk.READS_NETWORK)
-    session.read(ToolRisk.PURE)
+    session.label(labels_of(ToolRisk.READS_NETWORK), Origin("http_fetch", "2"))
+    session.label(labels_of(ToolRisk.PURE), Origin("uuid", "3"))
     assert session.taint == Taint.UNTRUSTED
-    session.read(ToolRisk.READS_HOST)
+    session.label(BOTH, Origin("process_list", "4"))
+    assert session.origins == {
+        Taint.UNTRUSTED: Origin("http_fetch", "2"),
+        Taint.PRIVATE: Origin("process_list", "4"),
+    }
     assert session.taint == BOTH
     machine.processes["agent"] = "boot/12/1"
     assert sessions.of("agent").taint is Taint.NONE

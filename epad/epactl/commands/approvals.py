@@ -31,6 +31,7 @@ def show(call: Call) -> int:
     rows.sort(key=lambda row: (row[_STATE] == "open", int(row[0])))
     lines = render.table(_HEADS, rows, call.terminal.style) if rows else ["no questions"]
     lines += [line for one in answer["tool_questions"] if one["state"] == "open" for line in _details(one)]
+    lines += [clean(f"{one['number']}: {one['asks']}") for one in answer["questions"] if _is_told(one)]
     lines += [_standing(one) for one in answer["standing"]]
     lines += [_consent(one) for one in answer["tool_standing"]]
     if answer["standing"]:
@@ -79,6 +80,11 @@ def _consent(one: StandingConsent) -> str:
         "once, as it was shown" if one["once"] else f"{one['covers']} for {one['left_seconds']:.0f} s more"
     )
     return clean(f"{one['subsystem']} may call {one['tool']} {covers}")
+
+
+def _is_told(one: HostQuestion) -> bool:
+    """Tell if a question about a host has more to say than its row."""
+    return one["state"] == "open" and bool(one["labels"])
 
 
 def _details(one: ToolQuestion) -> list[str]:

@@ -22,7 +22,7 @@ def question(number: int, state: str, left: float | None) -> HostQuestion:
     return {
         "number": number, "subsystem": "agent", "host": "a.example", "port": 443, "state": state, "program": "curl",
         "tries": 1, "asked_seconds_ago": 5.0, "left_seconds": left, "reason": "", "widens": [],
-        "sent_bytes": 0, "received_bytes": 0,
+        "asks": "a.example:443", "labels": [], "sent_bytes": 0, "received_bytes": 0,
     }  # fmt: skip
 
 
