@@ -121,7 +121,7 @@ class ToolDoor:
         }
         params = {"name": tool, "arguments": arguments, **replies, **capable}
         body, headers = modern_request("tools/call", params)
-        answer = json.loads(self._agent.ask("POST", "/mcp", body, more=headers))
+        answer = _message(self._agent.ask("POST", "/mcp", body, more=headers))
         result: dict[str, Any] = answer.get("result") or {"isError": True, "error": answer["error"]}
         asked = result.get("resultType") == "input_required"
         content = result.get("structuredContent") or result.get("content") or result
@@ -226,6 +226,13 @@ class Victim:
             time.sleep(0.02)
         found: dict[str, Any] = json.loads(self.waits.read_text())
         return found
+
+
+def _message(answer: bytes) -> dict[str, Any]:
+    """Return the last message of an answer, which is a stream of events if it took its time."""
+    data = [line[5:] for line in answer.splitlines() if line.startswith(b"data:")]
+    found: dict[str, Any] = json.loads(data[-1] if data else answer)
+    return found
 
 
 def _read(text: str) -> dict[str, Any]:
