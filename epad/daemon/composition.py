@@ -11,6 +11,7 @@ from pathlib import Path
 
 import structlog
 
+from epad.audit.trail import AuditTrail
 from epad.checkpoint.critical_state import DATASTORES, critical_state
 from epad.configuration.model_load import is_loading
 from epad.confinement.authorities import Authorities
@@ -85,13 +86,16 @@ def make_foundation(given: Given, joints: Joints) -> Foundation:
     metrics = make_metrics(config.subsystems)
     access = Access(clock)
     access.tell = joints.line_of
-    events, policies = EventLog(stores.database, clock, config.retention.events), make_policies(given, joints)
+    audit = AuditTrail(stores.ledger, clock)
+    events = EventLog(stores.database, clock, config.retention.events, audit.take)
+    policies = make_policies(given, joints)
     decoys = load_decoys(directories.decoys)
     contents = CellContents(decoys, Authorities(directories.cells, directories.trusted))
     way_out = make_way_out(given, joints, policies, events, metrics, contents)
     cells = make_cells(given, joints, policies, way_out, events, metrics, contents)
     return Foundation(
         metrics=metrics,
+        audit=audit,
         events=events,
         history=History(stores.database),
         environments=Environments(config.subsystems, stores.identities, cells, decoys),

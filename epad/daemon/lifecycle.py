@@ -160,5 +160,6 @@ class Composition:
         await self._core.foundation.cells.close()
         await self._core.supervision.starts.close()
         await self.events.flush()
+        await self._core.foundation.audit.close()
         await self.recorder.flush()
         await self._stores.close()

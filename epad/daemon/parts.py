@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from epad.api.server import ControlApi
+from epad.audit.trail import AuditTrail
 from epad.configuration.directories import Directories
 from epad.configuration.schema import Config
 from epad.confinement.approvals import OpenQuestion
@@ -72,6 +73,7 @@ class Foundation:
     """The parts that need the stores alone."""
 
     metrics: Metrics
+    audit: AuditTrail
     events: EventLog
     history: History
     environments: Environments

@@ -29,6 +29,7 @@ from epad.operations.implementation import DaemonOperations
 from epad.operations.learning import Learning
 from epad.operations.machine_status import MachineView
 from epad.operations.memory_orders import MemoryOrders
+from epad.operations.recorded_orders import RecordedOrders
 from epad.operations.reload import Reloader
 from epad.operations.status import DaemonStatus, NoTools
 from epad.operations.tool_approvals import ToolApprovals
@@ -140,6 +141,7 @@ def make_operations(
             foundation.tools.vault if foundation.tools else None,
             lambda: stores.ledger.read(lambda connection: states_of(connection, EFFECT)),
         ),
+        recorded_orders=RecordedOrders(foundation.audit),
     )
 
 

@@ -22,6 +22,7 @@ from epad.epactl.commands import (
     upgrade,
     watch,
 )
+from epad.epactl.commands import audit as ctl_audit
 from epad.epactl.commands import budget as ctl_budget
 from epad.epactl.commands import checkpoint as ctl_checkpoint
 from epad.epactl.commands import ledger as ctl_ledger
@@ -123,6 +124,7 @@ def make_parser() -> argparse.ArgumentParser:
         _add_budgets,
         _add_approvals,
         _add_usage,
+        ctl_audit.add_commands,
         ctl_tools.add_commands,
         ctl_memory.add_commands,
         _add_operations,

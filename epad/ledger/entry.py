@@ -14,6 +14,7 @@ from msgspec.structs import asdict
 from epad.ledger.errors import RecordError
 from epad.ledger.record import (
     HASH_BYTES,
+    Audited,
     Effect,
     Labelled,
     Outcome,
@@ -137,6 +138,20 @@ class NoteLabel(Struct, frozen=True, gc=False):
     source: str
 
 
+class NoteAudit(Struct, frozen=True, gc=False):
+    """Something done, decided or refused; the fields are those of Audited."""
+
+    event: str
+    subsystem: str
+    who: str
+    what: str
+    outcome: str
+    happened_ns: int
+    session: str = ""
+    evidence: str = ""
+    evidence_sha256: bytes = b""
+
+
 @dataclass(frozen=True, slots=True)
 class Stamp:
     """Holds the values that the ledger itself adds to a record."""
@@ -147,7 +162,7 @@ class Stamp:
     epoch: int
 
 
-Entry = OpenTurn | CloseTurn | OpenTool | CloseTool | NoteSession | NoteLabel
+Entry = OpenTurn | CloseTurn | OpenTool | CloseTool | NoteSession | NoteLabel | NoteAudit
 Opening = OpenTurn | OpenTool
 """An entry after which its turn is open."""
 Closing = CloseTurn | CloseTool
@@ -232,6 +247,8 @@ def record_of(entry: Entry, stamp: Stamp) -> Record:
             return Session(**asdict(entry), **_fields_of(stamp))
         case NoteLabel():
             return Labelled(**asdict(entry), **_fields_of(stamp))
+        case NoteAudit():
+            return Audited(**asdict(entry), **_fields_of(stamp))
 
 
 def _fields_of(stamp: Stamp) -> dict[str, Any]:

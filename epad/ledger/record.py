@@ -44,6 +44,7 @@ class Kind(IntEnum):
     TOOL_OPENED = 6
     TOOL_CLOSED = 7
     SESSION = 8
+    AUDITED = 9
     LABELLED = 10
 
 
@@ -261,8 +262,40 @@ class Labelled(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.LAB
     epoch: int
 
 
+class Audited(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.AUDITED, 1)):
+    """Something was done, decided or refused that has no kind of its own: docs/audit.md lists what.
+
+    `event` is its name, as `order.given`; `who` a person, a subsystem or epad; `what` a short sentence. `evidence` is
+    JSON, empty where it was too long to keep; `evidence_sha256` covers all of it. `happened_ns` is its time by the wall
+    clock, earlier than `wall_ns` where the ledger took nothing then.
+    """
+
+    event: str
+    subsystem: str
+    wall_ns: int
+    who: str
+    what: str
+    outcome: str
+    session: str
+    evidence: str
+    evidence_sha256: bytes
+    happened_ns: int
+    boot_id: str
+    monotonic_ns: int
+    epoch: int
+
+
 Record = (
-    TurnOpened | TurnClosed | EpochStarted | Repaired | Trimmed | ToolOpened | ToolClosed | Session | Labelled
+    TurnOpened
+    | TurnClosed
+    | EpochStarted
+    | Repaired
+    | Trimmed
+    | ToolOpened
+    | ToolClosed
+    | Session
+    | Labelled
+    | Audited
 )
 KINDS: dict[type[Record], Kind] = {
     TurnOpened: Kind.OPENED,
@@ -274,6 +307,7 @@ KINDS: dict[type[Record], Kind] = {
     ToolClosed: Kind.TOOL_CLOSED,
     Session: Kind.SESSION,
     Labelled: Kind.LABELLED,
+    Audited: Kind.AUDITED,
 }
 encode = msgspec.msgpack.Encoder().encode
 
@@ -376,6 +410,8 @@ def columns_of(record: Record) -> tuple[str | None, Kind, str | None, int]:
         return record.turn, kind, record.subsystem, record.wall_ns
     if isinstance(record, Session | Labelled):
         return None, kind, record.subsystem, record.wall_ns
+    if isinstance(record, Audited):
+        return None, kind, record.subsystem or None, record.wall_ns
     return None, kind, None, record.wall_ns
 
 

@@ -40,7 +40,7 @@ import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import apsw
 
@@ -54,6 +54,7 @@ from epad.ledger.entry import (
     CloseTurn,
     Closing,
     Entry,
+    NoteAudit,
     NoteLabel,
     NoteSession,
     OpenTool,
@@ -78,6 +79,9 @@ from statemachine.clock import Clock
 __all__ = ["CloseTurn", "Ledger", "OpenTurn", "Spend", "Totals"]
 
 T = TypeVar("T")
+
+TAKEN_WHILE_REFUSED = (*get_args(Closing), NoteAudit)
+"""What is written while no turn may be opened: ends of those that are open, and what people order then."""
 
 DAY_NS = 86_400 * 10**9
 
@@ -259,6 +263,18 @@ class Ledger:
         self._writer.hand_over_soon()
         return future
 
+    def note_audit(self, noted: NoteAudit, *, lazily: bool = False) -> asyncio.Future[int]:
+        """Record, durably, something done or decided; its number. Raises LedgerError, when awaited.
+
+        It is taken while turns are refused; `lazily` as in `close_turn`.
+        """
+        future = self._writer.append(noted)
+        if lazily:
+            self._writer.hand_over_later()
+        else:
+            self._writer.hand_over_soon()
+        return future
+
     async def unclosed_tools(self) -> list[ToolOpened]:
         """Return the tools' turns without an end, oldest first: those in flight, and those whose end is unknown."""
         return await self._read(lambda connection: list(query.unclosed_tools(connection)))
@@ -384,6 +400,9 @@ class Ledger:
         why = self._refused()
         if not why:
             return self._appender.append(entries)
-        closings = [entry for entry in entries if isinstance(entry, Closing)]
-        written = iter(self._appender.append(closings) if closings else ())
-        return [next(written) if isinstance(e, Closing) else LedgerUnavailableError(why) for e in entries]
+        taken = [entry for entry in entries if isinstance(entry, TAKEN_WHILE_REFUSED)]
+        written = iter(self._appender.append(taken) if taken else ())
+        return [
+            next(written) if isinstance(e, TAKEN_WHILE_REFUSED) else LedgerUnavailableError(why)
+            for e in entries
+        ]

@@ -40,6 +40,7 @@ from epad.operations.protocol import (
     UnknownIdError,
     UnknownSubsystemError,
 )
+from epad.operations.recorded_orders import RecordedOrders
 from epad.operations.registry import Operation
 from epad.operations.reload import ChangeRefusedError, Reloads, heed
 from epad.operations.status import DaemonStatus
@@ -82,6 +83,7 @@ class DaemonOperations(AgentOperations):
     plan_recovery: Callable[[], Awaitable[Recovery]]
     learning: Recordings
     starts: Starts
+    recorded_orders: RecordedOrders
 
     def status(self) -> Status:
         return self.daemon_status.render()
@@ -119,10 +121,14 @@ class DaemonOperations(AgentOperations):
         return await self.plan_recovery()
 
     async def order(self, operation: Operation, name: str, body: OrderBody, by: str) -> Result:
-        """Call the method of the operation's name, with its subject and the fields of its body beside the reason."""
+        """Record it, then call the method of its name with its subject and the body's fields, the reason last."""
         more = [getattr(body, field) for field in body.__struct_fields__ if field != "reason"]
         carry_out: Callable[..., Awaitable[Result]] = getattr(self, operation)
-        return await carry_out(*([name] if operation.about else []), *more, body.reason.strip(), by)
+
+        def work() -> Awaitable[Result]:
+            return carry_out(*([name] if operation.about else []), *more, body.reason.strip(), by)
+
+        return await self.recorded_orders.carry_out(operation, name, body, by, work)
 
     async def quarantine(self, name: str, reason: str, by: str) -> Result:
         check_holdable(name, self._names(), self.daemon_status.tools.targets())
@@ -377,7 +383,11 @@ class DaemonOperations(AgentOperations):
         )
         return self._result(results, scope, failed=failed)
 
-    async def audit(self, operation: Operation, tier: Tier, *, allowed: bool, peer: Peer) -> None:
+    async def audit(
+        self, operation: Operation, tier: Tier, *, allowed: bool, peer: Peer, by: str = ""
+    ) -> None:
+        if not allowed:
+            await self.recorded_orders.refused(operation, by or str(peer), f"as {tier}, {peer}")
         # A permitted look is no news: a status watched all night would drown what happened in it.
         if operation.is_order or not allowed:
             self.event_log.emit(

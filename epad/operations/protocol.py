@@ -197,6 +197,8 @@ class Operations(Protocol):
         """
         ...
 
-    async def audit(self, operation: Operation, tier: Tier, *, allowed: bool, peer: Peer) -> None:
+    async def audit(
+        self, operation: Operation, tier: Tier, *, allowed: bool, peer: Peer, by: str = ""
+    ) -> None:
         """Take note of one decision of the gate, before it is acted on."""
         ...

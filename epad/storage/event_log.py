@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC
@@ -93,10 +93,21 @@ class Event:
         }
 
 
-class EventLog:
-    """Takes events from anywhere in the loop without making anyone wait for the disk."""
+def _nobody(_: Event) -> None:
+    return
 
-    def __init__(self, database: Database, clock: Clock, kept: int = 200_000) -> None:
+
+class EventLog:
+    """Takes events from anywhere in the loop without making anyone wait for the disk; `also` is called with each."""
+
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock,
+        kept: int = 200_000,
+        also: Callable[[Event], None] = _nobody,
+    ) -> None:
+        self._also = also
         self._database = database
         self._clock = clock
         self._kept = kept
@@ -109,7 +120,9 @@ class EventLog:
     def emit(self, kind: EventKind, subsystem: str = "", **fields: Any) -> None:
         """Record that something happened; it is on the disk a few milliseconds later, or when that takes it."""
         at = self._clock.utc().astimezone(UTC).isoformat(timespec="milliseconds")
-        self._pending.put_nowait(Event(0, at, kind, subsystem, fields))
+        event = Event(0, at, kind, subsystem, fields)
+        self._pending.put_nowait(event)
+        self._also(event)
 
     async def run(self) -> None:
         """Write emitted events in batches, until cancelled."""

@@ -17,6 +17,7 @@ from epad.ledger.errors import LedgerError, RecordError
 from epad.ledger.export import records_from, spans_from
 from epad.ledger.query import records_of_turn, unclosed_tools, unclosed_turns
 from epad.ledger.record import (
+    Audited,
     Effect,
     EpochStarted,
     Kind,
@@ -99,6 +100,14 @@ WRITTEN: list[tuple[str, Record]] = [
         f"9acd010aa27331a46368617405 02{TURN_IN_HEX}aa687474705f6665746368a4626f6f740607".replace(" ", ""),
         Labelled(
             session="s1", subsystem="chat", label=2, turn=A_TURN, source="http_fetch", **STAMP,
+        ),
+    ),
+    (
+        (f"9ecd0109ab6f726465722e676976656ea46368617405a3616461aa70617573652063686174a5676976656ea0a27b7d"
+        f"c420{IN_HEX}04a4626f6f740607"),
+        Audited(
+            event="order.given", who="ada", what="pause chat", outcome="given", evidence="{}",
+            subsystem="chat", session="", evidence_sha256=HASH, happened_ns=4, **STAMP,
         ),
     ),
 ]  # fmt: skip

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ledger_world import config, opening
 
-from epad.ledger.entry import Entry, NoteSession
+from epad.ledger.entry import Entry, NoteAudit, NoteSession
 from epad.ledger.errors import LedgerBusyError, LedgerError, LedgerUnavailableError
 from epad.ledger.writer import Writer
 
@@ -34,7 +34,9 @@ class Disk:
         if self.error is not None:
             raise self.error
         before = sum(map(len, self.commits))
-        self.commits.append([entry.turn for entry in entries if not isinstance(entry, NoteSession)])
+        self.commits.append(
+            [entry.turn for entry in entries if not isinstance(entry, NoteSession | NoteAudit)]
+        )
         return list(range(before + 1, before + 1 + len(entries)))
 
     def committed(self) -> None:

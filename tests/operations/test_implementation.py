@@ -12,9 +12,11 @@ import pytest
 import structlog
 from epad_story import Story, in_lifeboat
 from fake_operations import asked
+from noted_audits import NotedAudits
 
 from epad.answers.confinement import Approvals
 from epad.answers.decisions import Recovery
+from epad.audit.trail import AuditTrail
 from epad.configuration.load import ConfigError, Origin, Problem
 from epad.configuration.schema import LogConfig, SubsystemConfig
 from epad.confinement.changes import PolicyChange, WideningRefusedError
@@ -40,6 +42,7 @@ from epad.operations.protocol import (
     UnknownIdError,
     UnknownSubsystemError,
 )
+from epad.operations.recorded_orders import RecordedOrders
 from epad.operations.registry import Operation as Permitted
 from epad.operations.status import DaemonStatus
 from epad.operations.tool_looks import ToolLooks
@@ -92,6 +95,7 @@ class Bench:
             learning=self,
             tool_looks=cast("ToolLooks", self),
             memory_orders=MemoryOrders(None, lambda: asyncio.sleep(0, ())),
+            recorded_orders=RecordedOrders(AuditTrail(NotedAudits(), self.story.clock)),
         )
 
     names = ("memory",)

@@ -496,7 +496,9 @@ class FakeOperations:
         }
         return {"budgets": [tokens, money]}
 
-    async def audit(self, operation: Operation, tier: Tier, *, allowed: bool, peer: Peer) -> None:
+    async def audit(
+        self, operation: Operation, tier: Tier, *, allowed: bool, peer: Peer, by: str = ""
+    ) -> None:
         self.audits.append((operation, tier, allowed, peer))
 
     def _check(self, name: str) -> None:

@@ -17,6 +17,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "secrets",
         "copying",
         "ledger",
+        "audit",
         "confinement",
         "supervisor",
         "measurement",
