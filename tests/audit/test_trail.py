@@ -13,7 +13,7 @@ from noted_audits import NotedAudits
 from epad.audit import trail as module
 from epad.audit.reading import Reading, Wanted, audit_rows
 from epad.audit.trail import MOST_IN_FLIGHT, AuditTrail
-from epad.ledger.errors import RecordError
+from epad.ledger.errors import LedgerUnavailableError, RecordError
 from epad.ledger.rows import open_reader
 from epad.storage.event_log import Event, EventKind
 from statemachine.clock import ManualClock
@@ -76,7 +76,7 @@ async def test_entries_in_flight_that_fail_keep_their_order() -> None:
     ledger.entries.clear()
     ledger.fail()
     for future in held:
-        future.set_exception(module.LedgerUnavailableError("no"))
+        future.set_exception(LedgerUnavailableError("no"))
     await asyncio.sleep(0)
     trail.note(noted("x.y", what="5"))
     ledger.fails = None
