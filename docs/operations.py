@@ -13,7 +13,8 @@ from epad.operations.registry import Operation
 
 DOCUMENT = Path(__file__).parent / "operations.md"
 BEGIN, END = "<!-- python docs/operations.py -->", "<!-- end of operations -->"
-WHO = {"root": Tier.OPERATOR, "epad": Tier.OPERATOR, "operator": Tier.OPERATOR, "observer": Tier.OBSERVER}
+# Without [persons]; what an operator of those may not is in `epad diagram --gate`.
+WHO = {"root": Tier.OWNER, "epad": Tier.OWNER, "operator": Tier.OWNER, "observer": Tier.OBSERVER}
 
 
 def table(operations: Iterable[Operation] = Operation) -> str:

@@ -139,6 +139,7 @@ CHAPTERS = (
             Typed("epactl audit --kind order"),
             Typed("epactl audit --who chat --format jsonl | head -n 1"),
             Typed("epactl audit prove 1 | head -c 300"),
+            Typed("epactl audit report --since 1h --format md | head -n 24"),
             Typed("epactl usage"),
             Typed("epactl usage --since 1h --by model"),
             Typed("epactl ledger head"),

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 import structlog
@@ -14,7 +15,8 @@ from epad.api import unix
 from epad.api.errors import MAX_BODY_BYTES, ApiError, translate
 from epad.api.follow import Followers
 from epad.api.routes import ROUTES, Call, handler_of
-from epad.gate.permissions import allow, tier_of_peer
+from epad.gate.permissions import Tier, allow
+from epad.gate.persons import Caller, Person, caller_by_uid
 from epad.listeners.aiohttp_site import Site
 from epad.operations.protocol import Operations, Peer
 from epad.operations.registry import Operation
@@ -30,10 +32,18 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 PeerReader = Callable[[unix.HasSocketOptions], Peer]
 
 
+def _connection_of(request: web.Request) -> unix.HasSocketOptions:
+    connection: unix.HasSocketOptions | None = request.get_extra_info("socket")
+    if connection is None:
+        raise ApiError(400, "gone", "the caller has hung up", "ask again")
+    return connection
+
+
 class ControlApi:
     """Listens on the control socket from `start` to `stop`.
 
-    `peer_of` says who is at the other end of a connection, `own_uid` who we are.
+    `peer_of` says who is at the other end of a connection, `own_uid` who we are, `persons` whom the configuration
+    names, and `owner_of` whose process a pid is: a supervised subsystem's is refused, whatever its uid.
     """
 
     def __init__(
@@ -44,7 +54,11 @@ class ControlApi:
         *,
         peer_of: PeerReader = unix.peer_of,
         own_uid: int | None = None,
+        persons: Callable[[], Collection[Person]] = tuple,
+        owner_of: Callable[[int], str | None] = lambda _: None,
     ) -> None:
+        self._persons = persons
+        self._owner_of = owner_of
         self._operations = operations
         self._path = path
         self._operator_group = operator_group
@@ -55,6 +69,7 @@ class ControlApi:
         self._log = structlog.get_logger("epad.control")
         self._site: Site | None = None
         self._inode = 0
+        self._names: dict[int, str] = {}
 
     async def start(self) -> None:
         """Open the socket. Raises ControlSocketError."""
@@ -87,23 +102,39 @@ class ControlApi:
         answer_to = handler_of(operation)
 
         async def handle(request: web.Request) -> web.StreamResponse:
-            peer = self._peer(request)
-            tier = tier_of_peer(peer.uid, peer.gids, self._own_uid, self._operator_gid)
-            decision = allow(tier, operation)
-            await self._operations.audit(operation, tier, allowed=decision.allowed, peer=peer)
+            connection = _connection_of(request)
+            peer = self._peer_of(connection)
+            caller = await self._caller(connection, peer)
+            decision = allow(caller.tier, operation)
+            await self._operations.audit(
+                operation, caller.tier, allowed=decision.allowed, peer=peer, by=caller.name
+            )
             if not decision.allowed:
-                fix = "run it as root, or be a member of control.operator_group"
-                raise ApiError(403, "refused", f"{peer}: {decision.reason}", fix)
-            answer = await answer_to(Call(request, operation, self._operations, self._followers, str(peer)))
+                raise ApiError(403, "refused", f"{caller.described}: {decision.reason}", caller.way_in)
+            answer = await answer_to(Call(request, operation, self._operations, self._followers, caller.name))
             return answer if isinstance(answer, web.StreamResponse) else web.json_response(answer)
 
         return handle
 
-    def _peer(self, request: web.Request) -> Peer:
-        connection = request.get_extra_info("socket")
-        if connection is None:
-            raise ApiError(400, "gone", "the caller has hung up", "ask again")
-        return self._peer_of(connection)
+    async def _caller(self, connection: unix.HasSocketOptions, peer: Peer) -> Caller:
+        """Return who asks, as the kernel says of the other end of the connection."""
+        if (stranger := self._stranger(connection, peer)) is not None:
+            return stranger
+        if peer.uid not in self._names:  # a directory of users may be slow to answer
+            self._names[peer.uid] = await asyncio.to_thread(unix.user_name, peer.uid)
+        name = self._names[peer.uid]
+        return caller_by_uid(self._persons(), peer.uid, peer.gids, self._own_uid, self._operator_gid, name)
+
+    def _stranger(self, connection: unix.HasSocketOptions, peer: Peer) -> Caller | None:
+        """Return the caller if it is no person, whatever its uid: an agent, or a process that cannot be looked at."""
+        subsystem = self._owner_of(peer.pid)
+        if subsystem is not None:
+            told = f"{subsystem}, whose process {peer.pid} is a supervised subsystem's and no person's,"
+            return Caller(subsystem, Tier.STRANGER, told, "ask from a shell that epad did not start")
+        if unix.has_ended(connection):
+            told = f"process {peer.pid} (uid {peer.uid}), which connected and has ended,"
+            return Caller(f"uid {peer.uid}", Tier.STRANGER, told, "stay until the answer has come")
+        return None
 
     @web.middleware
     async def _errors_as_json(self, request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import grp
 import os
+import pwd
+import select
 import socket
 import stat
 import struct
@@ -19,6 +22,7 @@ from epad.operations.protocol import Peer
 # needs no group, and the daemon no right to give the socket to one.
 SOCKET_MODE = 0o666
 
+_SO_PEERPIDFD = 77  # likewise; Linux 6.5
 _SO_PEERGROUPS = 59  # <asm-generic/socket.h>; Python has no name for it
 _MAX_GROUP_BYTES = 1_024  # the most Python's getsockopt takes: 256 groups
 
@@ -104,3 +108,28 @@ def peer_of(connection: HasSocketOptions) -> Peer:
         packed = b""
     groups = struct.unpack(f"{len(packed) // 4}I", packed)
     return Peer(pid, uid, (gid, *groups))
+
+
+def user_name(uid: int) -> str:
+    """Return the name of a user of this machine; empty if there is none."""
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except (KeyError, OverflowError):
+        return ""
+
+
+def has_ended(connection: HasSocketOptions) -> bool:
+    """Tell if the process that connected is not there any more, so that its pid may be another's by now.
+
+    Linux before 6.5 cannot tell: then the pid alone is asked, which `ProcessTable` does.
+    """
+    try:
+        (descriptor,) = struct.unpack("i", connection.getsockopt(socket.SOL_SOCKET, _SO_PEERPIDFD, 4))
+    except OSError as error:
+        return error.errno != errno.ENOPROTOOPT  # of a process that is gone there is no descriptor
+    try:
+        waiting = select.poll()
+        waiting.register(descriptor, select.POLLIN)
+        return bool(waiting.poll(0))  # it can be read once the process has ended
+    finally:
+        os.close(descriptor)

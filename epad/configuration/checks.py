@@ -18,6 +18,7 @@ from epad.configuration.complaint import Complaint
 from epad.configuration.confine_checks import check_confine
 from epad.configuration.money_checks import check_money
 from epad.configuration.notify_schema import check_notify
+from epad.configuration.persons_schema import check_persons
 from epad.configuration.probe_schema import ProbesConfig
 from epad.configuration.schema import Config, SubsystemConfig, UpstreamConfig
 from epad.configuration.secret_schema import check_secrets
@@ -60,6 +61,7 @@ def cross_check(config: Config) -> Iterator[Complaint]:
     yield from check_money(config)
     yield from check_confine(config)
     yield from check_secrets(config.secrets)
+    yield from check_persons(config.persons, config.web.proxy, config.subsystems.keys())
     yield from check_tools(config.tools)
     yield from _check_datastores(config)
     for name, subsystem in config.subsystems.items():

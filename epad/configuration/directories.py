@@ -68,6 +68,11 @@ class Directories:
         return self.runtime / "web-token"
 
     @property
+    def proxy(self) -> tuple[Path, Path]:
+        """Return the socket of an authenticating reverse proxy, and the file of the token that it shows."""
+        return self.runtime / "page.sock", self.state / "proxy-token"
+
+    @property
     def alerts_token(self) -> Path:
         """Return the path of the token that Alertmanager sends; it outlives the daemon."""
         return self.state / "alerts-token"

@@ -12,6 +12,7 @@ from msgspec import Meta, Struct
 
 from epad.configuration.confine_schema import ConfineConfig, HouseConfineConfig
 from epad.configuration.notify_schema import NotifyConfig
+from epad.configuration.persons_schema import PersonConfig, ProxyConfig
 from epad.configuration.probe_schema import ProbesConfig
 from epad.configuration.secret_schema import SecretConfig
 from epad.configuration.sizes import Size
@@ -66,6 +67,7 @@ class WebConfig(Struct, frozen=True, forbid_unknown_fields=True):
     orders: bool
     alerts: bool
     hosts: tuple[str, ...]
+    proxy: ProxyConfig | None = None
 
 
 class GatewayConfig(Struct, frozen=True, forbid_unknown_fields=True):
@@ -376,6 +378,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     notify: NotifyConfig = NotifyConfig()
     confine: HouseConfineConfig = HouseConfineConfig()
     secrets: dict[Name, SecretConfig] = {}
+    persons: dict[Name, PersonConfig] = {}
     budgets: dict[Literal["global"], SharedBudgetConfig] = {}
     groups: dict[Name, GroupConfig] = {}
     prices: dict[str, PriceConfig] = {}

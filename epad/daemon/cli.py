@@ -76,7 +76,9 @@ def make_parser() -> argparse.ArgumentParser:
         help=f"of --try: wait so long for one to be ready (default {TRY_SECONDS:g})",
     )
     diagram = commands.add_parser("diagram", help="print the phase table as a Mermaid diagram")
-    diagram.add_argument("--gate", action="store_true", help="print the table of the tools' gate instead")
+    diagram.add_argument(
+        "--gate", action="store_true", help="print the tables of the gate instead: tools, operations"
+    )
     default = commands.add_parser("default-config", help="print the shipped defaults and their reasons")
     for command, function in (
         (run, _run),
@@ -225,11 +227,12 @@ def _uninstall(arguments: argparse.Namespace) -> int:
 
 
 def _diagram(arguments: argparse.Namespace) -> int:
-    from epad.gate.tool_table import as_lines  # noqa: PLC0415
+    from epad.gate import permissions, tool_table  # noqa: PLC0415
+    from epad.operations.registry import Operation  # noqa: PLC0415
     from statemachine.table import mermaid  # noqa: PLC0415
 
     if arguments.gate:
-        print("\n".join(as_lines()))
+        print("\n".join([*tool_table.as_lines(), "", *permissions.as_lines(Operation)]))
     else:
         print(mermaid(), end="")
     return EXIT_OK

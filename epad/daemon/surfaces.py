@@ -6,11 +6,12 @@ The last step of `composition.py`: it has every other part already.
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 
 from epad.answers.status import Status
 from epad.api.server import ControlApi
+from epad.configuration.persons_schema import persons_of
 from epad.configuration.schema import Config
 from epad.confinement.kept_policies import KeptPolicies
 from epad.confinement.metrics import show_cells
@@ -34,6 +35,9 @@ from epad.operations.reload import Reloader
 from epad.operations.status import DaemonStatus, NoTools
 from epad.operations.tool_approvals import ToolApprovals
 from epad.probing.metrics import SubsystemSeries
+from epad.probing.process_owners import ProcessOwners
+from epad.supervisor.engine_choice import unit_tag
+from epad.supervisor.identity import ProcessTable
 from epad.vault.answers import EFFECT
 from epad.web.alerts import AlertDoor
 from epad.web.reports import Reports
@@ -69,16 +73,32 @@ def make_surfaces(given: Given, joints: Joints, core: Core) -> Surfaces:
         Reports(given.directories.work),
         given.directories.web_token,
         AlertDoor(given.directories.alerts_token, watchers.alerts.receive),
+        lambda: persons_of(joints.config.persons),
+        given.directories.proxy,
     )
     return Surfaces(
         daemon_status=daemon_status,
         metrics_server=metrics_server,
         reloader=reloader,
         operations=operations,
-        api=ControlApi(operations, given.directories.control_socket, given.config.control.operator_group),
+        api=ControlApi(
+            operations,
+            given.directories.control_socket,
+            given.config.control.operator_group,
+            persons=lambda: persons_of(joints.config.persons),
+            owner_of=make_owner_of(given, core),
+        ),
         page=page,
         live=make_live(given, joints, core, daemon_status, metrics_server, page),
     )
+
+
+def make_owner_of(given: Given, core: Core) -> Callable[[int], str | None]:
+    """Make what tells whose process a pid is: no agent gives orders, whatever its uid."""
+    directories, tag = given.directories, unit_tag(given.directories, os.environ)
+    snapshots, units = core.supervision.supervisor.snapshots, core.probing.watchers.roster.units
+    table = ProcessTable(given.boot_id)
+    return ProcessOwners(snapshots, table, directories.state, tag=tag, units=units).owner_of
 
 
 def make_status(given: Given, core: Core, machine: MachineView) -> DaemonStatus:

@@ -17,5 +17,8 @@ class Risk(StrEnum):
     ORDER = "order"
     """It changes what runs, what is spent or what is kept."""
 
+    OWNED = "owned"
+    """It changes who may give orders, keys, what is trusted, or what is installed."""
+
     CHARGED = "charged"
     """It is charged to a subsystem, so not even an operator does it: there would be no one to charge."""

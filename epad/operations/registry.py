@@ -41,6 +41,11 @@ def _order(name: str, path: str, command: str, words: str, body: str = "OrderBod
     return name, Risk.ORDER, path, command, words, "Result", body, ()
 
 
+def _owned(name: str, path: str, command: str, words: str, body: str = "OrderBody") -> Row:
+    """Return the row of an order that takes an owner."""
+    return name, Risk.OWNED, path, command, words, "Result", body, ()
+
+
 class Operation(StrEnum):
     """Lists a row for each operation: its name, risk, path in the API, command of `epactl`, and words."""
 
@@ -188,23 +193,23 @@ class Operation(StrEnum):
     RESUME = _order("resume", f"{_SUBSYSTEM}/resume", "resume", "End a pause.")
     RESTART = _order("restart", f"{_SUBSYSTEM}/restart", "restart", "Stop a subsystem and start it again.")
     STOP = _order("stop", f"{_SUBSYSTEM}/stop", "stop", "Stop a subsystem until it is released.")
-    UPGRADE = _order(
+    UPGRADE = _owned(
         "upgrade",
         "/v1/upgrade",
         "upgrade",
         "Replace the daemon by what is installed now; subsystems run on.",
     )
-    RELOAD = _order(
+    RELOAD = _owned(
         "reload",
         "/v1/reload",
         "reload",
         "Read the configuration again and apply its changes; what widens a policy needs --reason.",
         "ReloadOrder",
     )
-    ROTATE_KEY = _order(
+    ROTATE_KEY = _owned(
         "rotate_key", f"{_SUBSYSTEM}/key/rotate", "key rotate", "Give a subsystem a new gateway key."
     )
-    REVOKE_KEY = _order(
+    REVOKE_KEY = _owned(
         "revoke_key", f"{_SUBSYSTEM}/key/revoke", "key revoke", "Make a subsystem's gateway keys worthless."
     )
     SET_BUDGET = _order(
@@ -222,19 +227,19 @@ class Operation(StrEnum):
     )
     RELAUNCH = _order("relaunch", "/v1/relaunch", "lifeboat relaunch", "Start everything again.")
     CHECKPOINT = _order("checkpoint", "/v1/checkpoint", "checkpoint create", "Make a checkpoint now.")
-    ACCEPT_DATASTORE = _order(
+    ACCEPT_DATASTORE = _owned(
         "accept_datastore",
         "/v1/datastores/{name}/accept",
         "datastore accept",
         "Accept a datastore's present contents as the new baseline.",
     )
-    ACCEPT_CHANGE = _order(
+    ACCEPT_CHANGE = _owned(
         "accept_change",
         f"{_SUBSYSTEM}/accept-change",
         "changes accept",
         "Take a subsystem that has changed for what it is to be, and start it.",
     )
-    ACCEPT_LOSS = _order(
+    ACCEPT_LOSS = _owned(
         "accept_loss",
         "/v1/ledger/accept-loss",
         "ledger accept-loss",
@@ -266,7 +271,7 @@ class Operation(StrEnum):
         "undo",
         "Put back the files that a tool's turn, or a session, has changed.",
     )
-    LEARN = _order(
+    LEARN = _owned(
         "learn",
         f"{_SUBSYSTEM}/learn",
         "confine learn",
@@ -303,7 +308,7 @@ class Operation(StrEnum):
     @property
     def is_order(self) -> bool:
         """Tell if it changes something, so that it takes a reason."""
-        return self.risk is Risk.ORDER
+        return self.risk in {Risk.ORDER, Risk.OWNED}
 
     @property
     def is_stream(self) -> bool:

@@ -16,6 +16,7 @@ from epad.formatting.text import duration
 from epad.operations.registry import MAX_REASON_CHARACTERS
 from epad.web.approval_form import Verb, button_value
 from epad.web.html import Html, join, tag
+from epad.web.token_field import token_field
 
 QuestionT = TypeVar("QuestionT", HostQuestion, ToolQuestion)
 MOST_PAST = 20
@@ -107,12 +108,7 @@ def _fields(token_file: str) -> Html:
     """
     return join(
         tag("button", "nothing", type="submit", disabled=True, hidden=True),
-        tag(
-            "label",
-            "Token, from ",
-            tag("code", token_file),
-            tag("input", name="token", type="password", required=True, autocomplete="off"),
-        ),
+        token_field(token_file),
         tag(
             "label",
             "Reason (needed for always)",

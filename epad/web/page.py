@@ -18,6 +18,7 @@ from epad.web.history import anomaly_list, chain, event_table, incident_list, tr
 from epad.web.html import Html, document, join, tag
 from epad.web.ladder import phase_ladder
 from epad.web.subsystems import subsystem_detail, subsystem_table
+from epad.web.token_field import token_field
 from epad.web.tools import tool_list
 from epad.web.vram import gpu_list
 
@@ -218,12 +219,7 @@ def _orders(view: Detail) -> Html:
             "Reason",
             tag("input", name="reason", required=True, maxlength=MAX_REASON_CHARACTERS, autocomplete="off"),
         ),
-        tag(
-            "label",
-            "Token, from ",
-            tag("code", view.token_file),
-            tag("input", name="token", type="password", required=True, autocomplete="off"),
-        ),
+        token_field(view.token_file),
     )
     buttons = (tag("button", order, name="order", value=order, type="submit") for order in PAGE_ORDERS)
     return tag("form", fields, tag("p", buttons), method="post", action=f"/subsystems/{name}/orders")

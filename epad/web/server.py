@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
@@ -15,8 +15,10 @@ from aiohttp import web
 from epad import EpadError
 from epad.answers.decisions import Event
 from epad.answers.orders import Result
+from epad.api.unix import ControlSocketError, bind
 from epad.configuration.schema import WebConfig
-from epad.gate.permissions import Tier, allow
+from epad.gate.permissions import allow
+from epad.gate.persons import Caller, Person
 from epad.listeners.aiohttp_site import Site, url
 from epad.operations.bodies import OrderBody
 from epad.operations.protocol import (
@@ -32,6 +34,7 @@ from epad.runtime.descriptors import share
 from epad.web import guard
 from epad.web.alerts import MAX_BODY_BYTES, AlertDoor
 from epad.web.approval_form import ApprovalFormError, read_answer
+from epad.web.callers import CALLER, NoPersonError, Proxy, by_token
 from epad.web.page import (
     PAGE_ORDERS,
     Detail,
@@ -44,7 +47,8 @@ from epad.web.page import (
     overview_page,
 )
 from epad.web.reports import REPORT_POLICY, ReportError, Reports
-from epad.web.token import PageToken, make_token
+from epad.web.token import PageToken, keep_token, make_token
+from epad.web.token_field import SIGNED_IN
 
 SHOWN_EVENTS = 50
 MAX_FOLLOWERS = 32
@@ -72,7 +76,10 @@ class _RefusedError(EpadError):
 
 
 class WebPage:
-    """Serves the page. Reading is for whoever is on this machine, as the metrics are; orders need the token."""
+    """Serves the page. Reading is for whoever is on this machine, as the metrics are; orders need the token.
+
+    `proxy_place` is the socket and the token's file of an authenticating reverse proxy, where `[web.proxy]` names one.
+    """
 
     def __init__(
         self,
@@ -81,7 +88,12 @@ class WebPage:
         reports: Reports,
         token_file: Path,
         alerts: AlertDoor,
+        persons: Callable[[], Collection[Person]] = tuple,
+        proxy_place: tuple[Path, Path] | None = None,
     ) -> None:
+        self._persons = persons
+        self._proxy_place = proxy_place
+        self._proxied: Site | None = None
         self._go_by(config)
         self._operations = operations
         self._reports = reports
@@ -109,7 +121,20 @@ class WebPage:
                 self._alerts.shut()
         except OSError as error:
             raise WebPageError(f"{error.filename}: {error.strerror}: make it writable") from error
-        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._guarded])
+        app = self._application(self._guarded)
+        self._site = Site(app, "page", share(_PART, _MAX_CONNECTIONS), 2.0)
+        try:
+            address = await self._site.listen(self._config.listen)
+        except OSError as error:
+            raise WebPageError(
+                f'web.listen = {self._config.listen!r}: {error.strerror}: choose another port, or "" for none'
+            ) from error
+        self.url = url(address)
+        await self._listen_to_proxy()
+        return self.url
+
+    def _application(self, guarded: Any) -> web.Application:
+        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[guarded])
         app.add_routes(
             [
                 web.get("/", self._overview),
@@ -124,15 +149,32 @@ class WebPage:
                 *(web.get(f"/{name}", _asset(name)) for name in _ASSETS),
             ]
         )
-        self._site = Site(app, "page", share(_PART, _MAX_CONNECTIONS), 2.0)
+        return app
+
+    async def _listen_to_proxy(self) -> None:
+        """Open the socket of the reverse proxy, if there is to be one. Raises WebPageError."""
+        config = self._config.proxy
+        if config is None or self._proxy_place is None:
+            return
+        path, token_file = self._proxy_place
         try:
-            address = await self._site.listen(self._config.listen)
-        except OSError as error:
-            raise WebPageError(
-                f'web.listen = {self._config.listen!r}: {error.strerror}: choose another port, or "" for none'
-            ) from error
-        self.url = url(address)
-        return self.url
+            proxy = Proxy(config, keep_token(token_file).value, self._persons)
+            server = bind(path)
+        except (OSError, ControlSocketError) as error:
+            raise WebPageError(f"[web.proxy]: {error}") from error
+
+        @web.middleware
+        async def vouched(request: web.Request, handler: Handler) -> web.StreamResponse:
+            try:
+                request[CALLER] = proxy.caller(request)
+            except NoPersonError as error:
+                response = _error(403, str(error))
+                response.headers.update(guard.SECURITY_HEADERS)
+                return response
+            return await self._guarded(request, handler)
+
+        self._proxied = Site(self._application(vouched), "proxied page", share(_PART, _MAX_CONNECTIONS), 2.0)
+        await self._proxied.listen_on(server)
 
     async def stop(self) -> None:
         """End the streams and close."""
@@ -141,6 +183,10 @@ class WebPage:
         if self._site is not None:
             await self._site.stop()
             self._site = None
+        if self._proxied is not None and self._proxy_place is not None:
+            self._proxy_place[0].unlink(missing_ok=True)
+            await self._proxied.stop()
+            self._proxied = None
         self.url = ""
 
     async def move(self, config: WebConfig) -> str:
@@ -197,29 +243,37 @@ class WebPage:
         approvals = self._operations.approvals()
         return Overview(self._operations.status(), phase["history"][-10:], events, approvals)
 
-    async def _approvals(self, _: web.Request) -> web.Response:
-        return _page(self._render_approvals())
+    async def _approvals(self, request: web.Request) -> web.Response:
+        return _page(self._render_approvals(request))
 
-    def _render_approvals(self, *notices: str) -> bytes:
+    def _render_approvals(self, request: web.Request, *notices: str) -> bytes:
         status, approvals = self._operations.status(), self._operations.approvals()
-        return approvals_page(Questions(status, approvals, self._token.file, notices))
+        return approvals_page(Questions(status, approvals, self._key_of(request), notices))
+
+    def _key_of(self, request: web.Request) -> str:
+        """Say what lets a request give orders: the token's file, or the sign-in; empty if nothing does."""
+        if CALLER not in request:
+            return self._token.file
+        return SIGNED_IN if self._config.orders else ""
 
     async def _detail(self, request: web.Request) -> web.Response:
-        return _page(await self._render_detail(request.match_info["name"]))
+        return _page(await self._render_detail(request, request.match_info["name"]))
 
-    async def _render_detail(self, name: str, *notices: str) -> bytes:
+    async def _render_detail(self, request: web.Request, name: str, *notices: str) -> bytes:
         status = self._operations.status()
         known = {subsystem["name"]: subsystem for subsystem in status["subsystems"]}
         if name not in known:
             raise UnknownSubsystemError(name, tuple(known))
         explanation = await self._operations.explain(name)
         reports = await asyncio.to_thread(self._reports.of, name)
-        view = Detail(status, known[name], explanation["chain"][-100:], reports, self._token.file, notices)
+        view = Detail(
+            status, known[name], explanation["chain"][-100:], reports, self._key_of(request), notices
+        )
         return detail_page(view)
 
     async def _report(self, request: web.Request) -> web.Response:
         name, report = request.match_info["name"], request.match_info["report"]
-        await self._render_detail(name)  # a subsystem that is not configured has no reports to show
+        await self._render_detail(request, name)  # a subsystem that is not configured has no reports to show
         content = await asyncio.to_thread(self._reports.read, name, report)
         return web.Response(
             body=content, headers={"Content-Type": _HTML, "Content-Security-Policy": REPORT_POLICY}
@@ -233,8 +287,8 @@ class WebPage:
         reason = str(form.get("reason", "")).strip()[:MAX_REASON_CHARACTERS]
         if operation is None or not reason:
             return _error(400, f"an order is {' or '.join(PAGE_ORDERS)}, and gives its reason")
-        said = _said(await self._give(operation, name, OrderBody(reason)))
-        return _page(await self._render_detail(name, f"{operation}: {said}"))
+        said = _said(await self._give(request, operation, name, OrderBody(reason)))
+        return _page(await self._render_detail(request, name, f"{operation}: {said}"))
 
     async def _answer(self, request: web.Request) -> web.Response:
         """Answer a question of a subsystem, or take an approval back."""
@@ -248,7 +302,9 @@ class WebPage:
                 409, f"question {answer.number} is not about {answer.place} any more: open the page again"
             )
         return _page(
-            self._render_approvals(_said(await self._give(answer.operation, answer.name, answer.body)))
+            self._render_approvals(
+                request, _said(await self._give(request, answer.operation, answer.name, answer.body))
+            )
         )
 
     async def _form_with_token(self, request: web.Request) -> Mapping[str, object]:
@@ -256,19 +312,26 @@ class WebPage:
         if wrong := guard.refuse_origin(request.headers, request.host):
             raise _RefusedError(403, wrong)
         form = await _form(request)
+        if self._key_of(request) == SIGNED_IN:
+            return form
         if wrong := guard.refuse_token(str(form.get("token", "")), self._token.value):
             raise _RefusedError(403, wrong)
         return form
 
-    async def _give(self, operation: Operation, name: str, body: OrderBody) -> Result:
+    async def _give(self, request: web.Request, operation: Operation, name: str, body: OrderBody) -> Result:
         """Give an order, through the gate like everyone's. Raises _RefusedError, UnknownNameError."""
-        # Who has the token can read the daemon's own files, so the tier is its user's.
-        decision = allow(Tier.OPERATOR, operation)
-        await self._operations.audit(operation, Tier.OPERATOR, allowed=decision.allowed, peer=self._peer)
-        if not decision.allowed:
-            raise _RefusedError(403, decision.reason)
         try:
-            return await self._operations.order(operation, name, body, "the status page")
+            caller: Caller = request.get(CALLER) or by_token(self._persons())
+        except NoPersonError as error:
+            raise _RefusedError(403, str(error)) from error
+        decision = allow(caller.tier, operation)
+        await self._operations.audit(
+            operation, caller.tier, allowed=decision.allowed, peer=self._peer, by=caller.name
+        )
+        if not decision.allowed:
+            raise _RefusedError(403, f"{caller.described}: {decision.reason}; {caller.way_in}")
+        try:
+            return await self._operations.order(operation, name, body, caller.name)
         except ConflictError as error:
             raise _RefusedError(409, str(error)) from error
         except UnknownNameError:

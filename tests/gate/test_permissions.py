@@ -26,19 +26,19 @@ PERMITTED = {
     (Tier.OPERATOR, Operation.RESUME),
     (Tier.OPERATOR, Operation.RESTART),
     (Tier.OPERATOR, Operation.STOP),
-    (Tier.OPERATOR, Operation.RELOAD),
+    (Tier.OWNER, Operation.RELOAD),
     (Tier.OPERATOR, Operation.LOGS_READ),
     (Tier.OPERATOR, Operation.FORCE_PHASE),
     (Tier.OPERATOR, Operation.LIFEBOAT),
     (Tier.OPERATOR, Operation.SET_BUDGET),
     (Tier.OPERATOR, Operation.RELAUNCH),
     (Tier.OPERATOR, Operation.CHECKPOINT),
-    (Tier.OPERATOR, Operation.ROTATE_KEY),
-    (Tier.OPERATOR, Operation.ACCEPT_DATASTORE),
-    (Tier.OPERATOR, Operation.ACCEPT_CHANGE),
-    (Tier.OPERATOR, Operation.ACCEPT_LOSS),
-    (Tier.OPERATOR, Operation.UPGRADE),
-    (Tier.OPERATOR, Operation.REVOKE_KEY),
+    (Tier.OWNER, Operation.ROTATE_KEY),
+    (Tier.OWNER, Operation.ACCEPT_DATASTORE),
+    (Tier.OWNER, Operation.ACCEPT_CHANGE),
+    (Tier.OWNER, Operation.ACCEPT_LOSS),
+    (Tier.OWNER, Operation.UPGRADE),
+    (Tier.OWNER, Operation.REVOKE_KEY),
     (Tier.OPERATOR, Operation.CONFINE_DIFF_READ),
     (Tier.OPERATOR, Operation.APPROVALS_READ),
     (Tier.OPERATOR, Operation.TOOLS_READ),
@@ -48,7 +48,7 @@ PERMITTED = {
     (Tier.OPERATOR, Operation.APPROVE),
     (Tier.OPERATOR, Operation.DENY),
     (Tier.OPERATOR, Operation.REVOKE_HOST),
-    (Tier.OPERATOR, Operation.LEARN),
+    (Tier.OWNER, Operation.LEARN),
     (Tier.OPERATOR, Operation.CHANGES_READ),
     (Tier.OPERATOR, Operation.MEMORY_READ),
     (Tier.OPERATOR, Operation.MEMORY_VERIFY_READ),
@@ -67,6 +67,8 @@ PERMITTED = {
     (Tier.OBSERVER, Operation.TRACE_READ),
     (Tier.SUBSYSTEM, Operation.MODEL_CALL),
 }
+PERMITTED |= {(Tier.OWNER, operation) for tier, operation in PERMITTED if tier is Tier.OPERATOR}
+"""An owner may all that an operator may."""
 
 
 @pytest.mark.parametrize("tier", Tier)
@@ -82,9 +84,9 @@ def test_every_pair_is_decided_as_written(tier: Tier, operation: Operation) -> N
 @pytest.mark.parametrize(
     ("uid", "gids", "operator_gid", "tier"),
     [
-        (0, (0,), None, Tier.OPERATOR),
-        (OWN_UID, (OWN_UID,), None, Tier.OPERATOR),
-        (1000, (1000, OPERATOR_GID), OPERATOR_GID, Tier.OPERATOR),
+        (0, (0,), None, Tier.OWNER),
+        (OWN_UID, (OWN_UID,), None, Tier.OWNER),
+        (1000, (1000, OPERATOR_GID), OPERATOR_GID, Tier.OWNER),
         (1000, (1000, OPERATOR_GID), None, Tier.OBSERVER),
         (1000, (1000,), OPERATOR_GID, Tier.OBSERVER),
         (1000, (), OPERATOR_GID, Tier.OBSERVER),
@@ -102,9 +104,9 @@ def test_the_tier_comes_from_the_credentials(
 
 @given(uid=st.integers(-2, 70_000), gids=st.frozensets(st.integers(0, 70_000), max_size=5))
 def test_without_an_operator_group_no_group_gives_orders(uid: int, gids: frozenset[int]) -> None:
-    """With control.operator_group empty, only root and the daemon's own user are operators."""
+    """With control.operator_group empty, only root and the daemon's own user may all."""
     tier = tier_of_peer(uid, gids, OWN_UID, None)
-    assert (tier is Tier.OPERATOR) is (uid in {0, OWN_UID})
+    assert (tier is Tier.OWNER) is (uid in {0, OWN_UID})
 
 
 @given(uid=st.integers(), gids=st.frozensets(st.integers(0, 70_000)), own=st.integers(0, 70_000))
