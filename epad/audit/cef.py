@@ -43,14 +43,16 @@ def _extension(row: Row) -> Iterator[tuple[str, str]]:
     yield "cat", row.kind
     yield "act", row.event
     yield "outcome", row.outcome
-    yield "suser", row.who
-    yield "msg", row.what
+    if row.who:
+        yield "suser", row.who
+    if row.what:
+        yield "msg", row.what
     for number, (label, text) in enumerate(
         (
             ("subsystem", row.subsystem),
             ("session", row.session),
             ("turn", str(details.get("turn", ""))),
-            ("evidence", json.dumps(dict(details), ensure_ascii=False) if details else ""),
+            ("evidence", json.dumps(dict(details)) if details else ""),
         ),
         1,
     ):

@@ -89,6 +89,10 @@ class EgressRecord:
         """Return how many bytes were sent to a host and received from it, in this run of the daemon."""
         return self._bytes.get(replace(subject, session=""), (0, 0))
 
+    def settle(self) -> None:
+        """Write what was left out of the log as the same as what was written just before."""
+        self._events.settle()
+
     def lost(self) -> None:
         """Close the connections that were open through a way out that has ended."""
         for number, one in list(self._open.items()):

@@ -239,6 +239,7 @@ class WayOut:
             if self._timer is not None:
                 self._timer.cancel()
             await self._side.cancel()
+            self._context.record.settle()
 
     async def _run_one(self) -> None:
         """Start the process, and hear it until it ends."""

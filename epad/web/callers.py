@@ -22,7 +22,7 @@ from epad.web.guard import refuse_token
 
 TOKEN_HEADER = "X-Epad-Proxy-Token"  # noqa: S105 - the header's name
 BY_TOKEN = "the status page"  # noqa: S105 - the name that orders are recorded by
-CALLER = "epad.caller"
+CALLER = web.RequestKey("caller", Caller)
 """The key of a request whose caller a proxy vouches for."""
 
 

@@ -18,7 +18,7 @@ from epad.answers.orders import Result
 from epad.api.unix import ControlSocketError, bind
 from epad.configuration.schema import WebConfig
 from epad.gate.permissions import allow
-from epad.gate.persons import Caller, Person
+from epad.gate.persons import Person
 from epad.listeners.aiohttp_site import Site, url
 from epad.operations.bodies import OrderBody
 from epad.operations.protocol import (
@@ -321,7 +321,7 @@ class WebPage:
     async def _give(self, request: web.Request, operation: Operation, name: str, body: OrderBody) -> Result:
         """Give an order, through the gate like everyone's. Raises _RefusedError, UnknownNameError."""
         try:
-            caller: Caller = request.get(CALLER) or by_token(self._persons())
+            caller = request.get(CALLER) or by_token(self._persons())
         except NoPersonError as error:
             raise _RefusedError(403, str(error)) from error
         decision = allow(caller.tier, operation)
