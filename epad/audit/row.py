@@ -11,6 +11,7 @@ from typing import Any, Final
 from epad.ledger.record import (
     Audited,
     EpochStarted,
+    Labelled,
     Record,
     Repaired,
     Session,
@@ -131,13 +132,26 @@ def row_of(number: int, record: Record) -> Row:
             return _of_tool(number, record)
         case Audited():
             return _of_audit(number, record)
-        case Session():
+        case Session() | Labelled():
             return _of_session(number, record)
         case _:
             return _of_ledger(number, record)
 
 
-def _of_session(number: int, record: Session) -> Row:
+def _of_session(number: int, record: Session | Labelled) -> Row:
+    if isinstance(record, Labelled):
+        details: dict[str, Any] = {"label": record.label, "turn": record.turn}
+        return _row(
+            number,
+            record,
+            "session.labelled",
+            record.subsystem,
+            record.source,
+            "labelled",
+            subsystem=record.subsystem,
+            session=record.session,
+            details=details,
+        )
     event, outcome = ("session.began", "began") if record.began else ("session.ended", "ended")
     return _row(
         number,

@@ -234,21 +234,23 @@ def closed(entry: CloseTurn, stamp: Stamp) -> TurnClosed:
 
 def record_of(entry: Entry, stamp: Stamp) -> Record:
     """Return the record of an entry of any kind."""
-    match entry:
-        case OpenTurn():
-            return opened(entry, stamp)
-        case CloseTurn():
-            return closed(entry, stamp)
-        case OpenTool():
-            return ToolOpened(**asdict(entry), **_fields_of(stamp))
-        case CloseTool():
-            return ToolClosed(**asdict(entry), **_fields_of(stamp))
-        case NoteSession():
-            return Session(**asdict(entry), **_fields_of(stamp))
-        case NoteLabel():
-            return Labelled(**asdict(entry), **_fields_of(stamp))
-        case NoteAudit():
-            return Audited(**asdict(entry), **_fields_of(stamp))
+    if isinstance(entry, OpenTurn):
+        return opened(entry, stamp)
+    if isinstance(entry, CloseTurn):
+        return closed(entry, stamp)
+    kind: Any = _RECORDS[type(entry)]
+    record: Record = kind(**asdict(entry), **_fields_of(stamp))
+    return record
+
+
+_RECORDS: dict[type[Entry], type[Record]] = {
+    OpenTool: ToolOpened,
+    CloseTool: ToolClosed,
+    NoteSession: Session,
+    NoteLabel: Labelled,
+    NoteAudit: Audited,
+}
+"""The records whose fields are their entries' and the stamp's."""
 
 
 def _fields_of(stamp: Stamp) -> dict[str, Any]:
