@@ -109,9 +109,14 @@ def test_diagram_is_the_table(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_the_gate_prints_its_own_table(capsys: pytest.CaptureFixture[str]) -> None:
-    """`--gate` prints the table of tools, and no phases' diagram."""
+    """`--gate` prints the tables of tools and of operations, and no phases' diagram."""
     assert cli.main(["diagram", "--gate"]) == 0
-    assert capsys.readouterr().out == "\n".join(as_lines()) + "\n"
+    printed = capsys.readouterr().out
+    assert printed.startswith("\n".join(as_lines()) + "\n\n")
+    tiers = "| operation | risk | owner | operator | observer | subsystem | stranger |"
+    assert tiers in printed
+    assert "| rotate_key | owned | yes | no | no | no | no |" in printed
+    assert "| quarantine | order | yes | yes | no | no | no |" in printed
 
 
 @pytest.mark.parametrize("words", [[], ["nonsense"], ["check", "--config"], ["run", "--nonsense"]])

@@ -21,7 +21,8 @@ if TYPE_CHECKING:
 FORMATS = ("text", "jsonl", "otlp", "cef")
 USUAL_SECONDS = 86_400.0
 REPORT_SECONDS = 30 * 86_400.0
-PAGE_LINES = 500
+PAGE_LINES = {"text": 500, "jsonl": 500, "cef": 500, "otlp": 1}
+"""Lines that are printed at once; one of OTLP has many rows."""
 
 
 def add_commands(commands: Commands) -> None:
@@ -73,7 +74,8 @@ def _show(call: Call, files: Files) -> int:
 
     with contextlib.closing(open_reader(files.path)) as connection:
         audit = AuditFile(connection, files.places.anchor)
-        _print(call, _lines(call, audit.rows(_wanted(call, USUAL_SECONDS))))
+        form = "jsonl" if call.terminal.as_json else call.arguments.format
+        _print(call, _lines(form, audit.rows(_wanted(call, USUAL_SECONDS))), PAGE_LINES[form])
         integrity = audit.integrity()
     for line in integrity.lines():
         call.terminal.say(line)
@@ -98,11 +100,11 @@ def _wanted(call: Call, usual_seconds: float) -> Wanted:
     )
 
 
-def _lines(call: Call, rows: Iterable[Row]) -> Iterator[str]:
-    """Yield the lines of the chosen format; `-o json` and `-o jsonl` are JSON lines too."""
+def _lines(form: str, rows: Iterable[Row]) -> Iterator[str]:
+    """Yield the lines of a format."""
     from epad import __version__  # noqa: PLC0415
 
-    match "jsonl" if call.terminal.as_json else call.arguments.format:
+    match form:
         case "jsonl":
             yield from (json.dumps(row.as_json()) for row in rows)
         case "cef":
@@ -124,11 +126,11 @@ def _text(row: Row) -> str:
     return clean(f"{row.id:>8}  {row.at[:19]}Z  {row.event:18} {row.outcome:12} {row.who}{about}: {row.what}")
 
 
-def _print(call: Call, lines: Iterator[str]) -> None:
+def _print(call: Call, lines: Iterator[str], at_once: int) -> None:
     """Print lines in pages, so that a million of them are never held at once."""
     from itertools import islice  # noqa: PLC0415
 
-    while page := list(islice(lines, PAGE_LINES)):
+    while page := list(islice(lines, at_once)):
         call.terminal.lines(page)
 
 

@@ -10,7 +10,9 @@ import pytest
 from audit_world import a_day
 from ledger_world import flip
 
+from epad.epactl.commands import audit
 from epad.epactl.main import main
+from epad.epactl.terminal import Terminal
 
 ALL = ("--since", "1970-01-01")
 
@@ -65,3 +67,15 @@ def test_an_id_is_proved(state: Path, capsys: pytest.CaptureFixture[str]) -> Non
     """As `ledger prove` does it."""
     assert run(state, "prove", "14") == 0
     assert json.loads(capsys.readouterr().out)["seq"] == 14
+
+
+@pytest.mark.parametrize(("form", "most"), [("otlp", 1), ("jsonl", 500), ("cef", 500), ("text", 500)])
+def test_no_more_than_a_page_is_held(
+    state: Path, form: str, most: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A line of OTLP has 500 rows, so a page of it is one."""
+    pages: list[int] = []
+    monkeypatch.setattr(audit, "_lines", lambda form, rows: iter(["x"] * 1_100))
+    monkeypatch.setattr(Terminal, "lines", lambda self, lines: pages.append(len(list(lines))))
+    assert run(state, *ALL, "--format", form) == 0
+    assert (max(pages), sum(pages)) == (most, 1_100)
