@@ -221,9 +221,11 @@ def _check_upstream(path: KeyPath, upstream: UpstreamConfig, config: Config) -> 
         kinds = ", ".join(sorted(SERVERS))
         text = f"is {upstream.server}, which is no kind of server that epad knows; give one of {kinds}"
         yield Complaint((*path, "server"), text)
-    if upstream.api_key_file and upstream.api_key_credential:
-        text = "is set, and api_key_file too; give one of them"
-        yield Complaint((*path, "api_key_credential"), text, ((*path, "api_key_file"),))
+    first, *others = [
+        key for key in ("api_key_file", "api_key_credential", "api_key_secret") if getattr(upstream, key)
+    ] or [""]
+    for other in others:
+        yield Complaint((*path, other), f"is set, and {first} too; give one of them", ((*path, first),))
     if upstream.api_key_file:
         complaint = _check_key_file(Path(upstream.api_key_file))
         if complaint:

@@ -54,6 +54,11 @@ class Directories:
         return self.vault / "vault.db"
 
     @property
+    def secrets(self) -> Path:
+        """Return the directory of the secrets vault: a sealed file for each secret."""
+        return self.state / "secrets"
+
+    @property
     def keys(self) -> Path:
         return self.state / "keys"
 

@@ -180,6 +180,7 @@ class UpstreamConfig(Struct, frozen=True, forbid_unknown_fields=True):
     models: Annotated[tuple[str, ...], Meta(min_length=1)] = ("*",)
     api_key_file: str = ""
     api_key_credential: str = ""
+    api_key_secret: str = ""
     context_tokens: Annotated[int, Meta(ge=0)] = 0
     free: bool = False
     embedded: bool = False

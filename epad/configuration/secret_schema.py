@@ -14,19 +14,21 @@ from runners.egress.rules import RuleError, address_of, host_name
 
 
 class SecretConfig(Struct, frozen=True, forbid_unknown_fields=True):
-    """Sets where a secret is kept, and the hosts that it may be sent to. docs/way-out.md explains it."""
+    """Sets where a secret is kept, and the hosts that it may be sent to. See docs/way-out.md."""
 
     hosts: tuple[str, ...]
     file: str = ""
     credential: str = ""
+    sealed: bool = False
 
 
 def check_secrets(secrets: Mapping[str, SecretConfig]) -> Iterator[Complaint]:
     """Yield every fault in the tables `secrets`."""
     for name, secret in secrets.items():
         path: KeyPath = ("secrets", name)
-        if bool(secret.file) == bool(secret.credential):
-            yield Complaint(path, "needs file or credential, and not both: where the secret is kept")
+        if sum(map(bool, (secret.file, secret.credential, secret.sealed))) != 1:
+            text = "needs one of file, credential and sealed = true: where the secret is kept"
+            yield Complaint(path, text)
         if secret.file and not Path(secret.file).is_absolute():
             yield Complaint((*path, "file"), f"is {secret.file}, a relative path; give it from the root")
         elif secret.file and not os.access(secret.file, os.R_OK):

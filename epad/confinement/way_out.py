@@ -21,9 +21,9 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import replace
 from typing import Final
 
 import msgspec
@@ -40,18 +40,18 @@ from epad.confinement.approvals import (
     State,
 )
 from epad.confinement.authorities import python_path
-from epad.confinement.egress_record import EgressRecord
-from epad.confinement.guard import NO_GUARD, Guards, no_guards
+from epad.confinement.door_secrets import DoorSecrets
+from epad.confinement.guard import NO_GUARD
 from epad.confinement.host_questions import HostQuestions, HostSubject
 from epad.confinement.metrics import EGRESS_QUESTIONS, EGRESS_STARTS
 from epad.confinement.policy import Policy
-from epad.metrics.registry import Metrics
+from epad.confinement.tool_doors import subsystem_of
+from epad.confinement.way_out_context import WayOutContext
 from epad.runtime.side_tasks import Tasks
-from epad.storage.event_log import EventKind, EventLog
+from epad.storage.event_log import EventKind
 from runners.egress.channel import Channel
 from runners.egress.messages import (
     INTERCEPT,
-    Authority,
     CloseDoor,
     CutHost,
     Decide,
@@ -76,27 +76,6 @@ _PASSED_ON: Final = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class WayOutContext:
-    """Holds the parts that the way out works with.
-
-    `policies` gives a subsystem's policy as of now, `authority` that of its living cell: the hosts that are read are
-    those that it was made for. `program` names the program at the other end of a subsystem's connection, by its port;
-    empty if it is not found.
-    """
-
-    policies: Callable[[str], Policy]
-    approvals: HostQuestions
-    record: EgressRecord
-    events: EventLog
-    metrics: Metrics
-    program: Callable[[str, int], Awaitable[str]]
-    secrets: Callable[[Policy], tuple[Secret, ...]] = lambda _: ()
-    decoys: Callable[[], tuple[str, ...]] = tuple
-    authority: Callable[[str], Authority | None] = lambda _: None
-    guards: Guards = no_guards
-
-
 class WayOut:
     """The doors that are open, and the process behind them."""
 
@@ -111,6 +90,8 @@ class WayOut:
         self._process: subprocess.Popen[bytes] | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._side = Tasks(self._log)
+        self._filling = asyncio.Lock()
+        self._filled = DoorSecrets()
 
     @property
     def pid(self) -> int | None:
@@ -127,7 +108,7 @@ class WayOut:
         self._drop(subsystem)
         self._doors[subsystem] = listening
         self._wanted.set()
-        self._tell(subsystem)
+        await self._fill(subsystem)
 
     async def close(self, subsystem: str) -> None:
         """Cut all that is open through a subsystem's door, and let nothing more through. Its questions are denied."""
@@ -258,7 +239,8 @@ class WayOut:
         self._context.metrics.of(EGRESS_STARTS).inc()
         self._channel = Channel(ours, self._hear, ended.set)
         try:
-            self.configure()
+            for subsystem in tuple(self._doors):
+                await self._fill(subsystem)
             await ended.wait()
             self._log.warning(
                 "egress.ended", pid=self.pid, effect="all its connections are cut; another is started"
@@ -295,6 +277,7 @@ class WayOut:
     def _forget_all(self) -> None:
         """Forget the orders given to a process that has ended, and put an end to its connections on record."""
         self._told.clear()
+        self._filled = DoorSecrets()
         self._context.record.lost()
         self._context.approvals.withdraw_all()
         for cut in self._cutting.values():
@@ -303,23 +286,53 @@ class WayOut:
 
     def _drop(self, subsystem: str) -> None:
         self._told.pop(subsystem, None)
+        self._filled.forget(subsystem)
         listening = self._doors.pop(subsystem, None)
         if listening is not None:
             listening.close()
 
+    async def secret_changed(self, name: str) -> None:
+        """Give open doors a secret's new value; what was filled in before goes on. Empty: any may have changed."""
+        for subsystem in tuple(self._doors):
+            held = {one.name for one in self._context.policies(subsystem).secrets}
+            if name in held or (held and not name):
+                await self._fill(subsystem)
+
     def _tell(self, subsystem: str) -> None:
-        """Open a subsystem's door, or change its rules, if there is a door and anything is new."""
+        """Open a subsystem's door, or change its rules, if there is a door and anything is new.
+
+        A door with secrets is opened with them, as soon as they are; one that is open gets its rules at once.
+        """
+        has_secrets = bool(self._context.policies(subsystem).secrets)
+        if has_secrets:
+            self._side.start(self._fill(subsystem), "secrets of a door")
+        if not has_secrets or subsystem in self._told:
+            self._order(subsystem, None if has_secrets else ())
+
+    async def _fill(self, subsystem: str) -> None:
+        """Open a subsystem's door with its secrets, or give it those that have changed."""
+        if not self._context.policies(subsystem).secrets:
+            self._order(subsystem, ())
+            return
+        async with self._filling:  # so the newest values are those that are given last
+            if self._channel is None or subsystem not in self._doors:
+                return  # the next process is given them, when it starts
+            secrets = await self._context.secrets(self._context.policies(subsystem))
+            if self._filled.differ(subsystem, secrets) and self._order(subsystem, secrets):
+                self._filled.given(subsystem, secrets)
+
+    def _order(self, subsystem: str, secrets: tuple[Secret, ...] | None) -> bool:
+        """Send a door's rules, and its secrets (None: it keeps those that it has); tell if the door has them now."""
         listening, guard = self._doors.get(subsystem), self._context.guards(subsystem)
         if listening is None or self._channel is None or guard is None:
-            return
+            return False
         policy, approvals = self._context.policies(subsystem), self._context.approvals
         approvals.forget(subsystem, guard.session)
         rules = (*policy.hosts, *approvals.rules(subsystem))
         agreed = map(str, approvals.rules(subsystem, guard.session) if guard.session else ())
-        texts, secrets = tuple(dict.fromkeys(map(str, rules))), self._context.secrets(policy)
         order = OpenDoor(
             subsystem,
-            texts,
+            tuple(dict.fromkeys(map(str, rules))),
             policy.ask,
             secrets=secrets,
             decoys=self._context.decoys(),
@@ -327,16 +340,17 @@ class WayOut:
             asks_all=bool(guard.session),
             agreed=tuple(agreed),
         )
-        known = self._told.get(subsystem)
-        if order == known:
-            return
+        known, kept = self._told.get(subsystem), replace(order, secrets=None)
+        if kept == known and not (secrets or (secrets is not None and self._filled.has(subsystem))):
+            return True
         try:
             self._send(order, [listening.fileno()] if known is None else ())
         except ValueError as error:
             effect = "its door stays closed" if known is None else "the rules stay as they were"
             self._log.error("egress.not_told", subsystem=subsystem, error=str(error), effect=effect)
-        else:
-            self._told[subsystem] = order
+            return False
+        self._told[subsystem] = kept
+        return True
 
     def _send(self, order: Order, descriptors: Sequence[int] = ()) -> None:
         if self._channel is not None:
@@ -361,6 +375,8 @@ class WayOut:
                 cut = self._cutting.get((event.door, event.host, event.port))
                 if cut is not None and not cut.done():
                     cut.set_result(event.count)
+            case Reported.FILLED:
+                self._context.used(event.words, subsystem_of(event.door), event.host)
             case _:
                 self._context.record.take(event)
 

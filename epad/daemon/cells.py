@@ -29,12 +29,15 @@ from epad.confinement.policies import Policies
 from epad.confinement.policy import Policy
 from epad.confinement.secret_files import read_secrets
 from epad.confinement.tool_doors import is_tool_door, tool_policy
-from epad.confinement.way_out import WayOut, WayOutContext
+from epad.confinement.way_out import WayOut
+from epad.confinement.way_out_context import WayOutContext
 from epad.confinement.zygote import Zygote
 from epad.daemon.guards import DoorLabels
 from epad.daemon.joints import Joints
 from epad.daemon.parts import Given
 from epad.metrics.registry import Metrics
+from epad.secrets.purpose import Purpose
+from epad.secrets.vault import Vault
 from epad.storage.event_log import EventLog
 
 
@@ -78,6 +81,7 @@ def make_way_out(
     events: EventLog,
     metrics: Metrics,
     contents: CellContents,
+    vault: Vault,
 ) -> WayOut:
     """Make the way out: it starts nothing before a door is opened."""
     stores, clock, labels = given.stores, given.clock, DoorLabels(joints)
@@ -89,7 +93,7 @@ def make_way_out(
         pids = [one.pid for one in joints.snapshots() if one.name == subsystem and one.pid is not None]
         return await asyncio.to_thread(asking_program, pids[0], port) if pids else ""
 
-    return WayOut(
+    way_out = WayOut(
         WayOutContext(
             policies=lambda door: tool_policy(door, joints.config) if is_tool_door(door) else policies(door),
             approvals=HostQuestions(clock, stores.approved_hosts, numbers_of_run(stores.ledger.epoch)),
@@ -97,12 +101,15 @@ def make_way_out(
             events=events,
             metrics=metrics,
             program=program,
-            secrets=lambda policy: read_secrets(policy, joints.config.secrets, credentials),
+            secrets=lambda policy: read_secrets(policy, joints.config.secrets, credentials, vault),
+            used=lambda name, subsystem, host: vault.used(name, Purpose(subsystem, host)),
             decoys=lambda: tuple(map(contents.decoys.key, joints.config.subsystems)),
             authority=contents.authorities.of,
             guards=labels.guard,
         )
     )
+    vault.tell(way_out.secret_changed)
+    return way_out
 
 
 def make_cells(

@@ -52,6 +52,8 @@ from epad.probing.fan_out import ExitFanout, TurnFanout
 from epad.probing.loops import ProbeLoops
 from epad.response.last_resort import Lent
 from epad.response.step_table import Hands, Responses
+from epad.secrets.uses import LastUses
+from epad.secrets.vault import open_vault
 from epad.simulate.recorder import Recorder
 from epad.storage.event_log import EventLog
 from epad.supervisor.engine_choice import choose
@@ -89,9 +91,11 @@ def make_foundation(given: Given, joints: Joints) -> Foundation:
     audit = AuditTrail(stores.ledger, clock)
     events = EventLog(stores.database, clock, config.retention.events, audit.take)
     policies = make_policies(given, joints)
+    uses = LastUses(stores.database, events, clock)
+    vault = open_vault(directories.secrets, os.environ, uses, clock)
     decoys = load_decoys(directories.decoys)
     contents = CellContents(decoys, Authorities(directories.cells, directories.trusted))
-    way_out = make_way_out(given, joints, policies, events, metrics, contents)
+    way_out = make_way_out(given, joints, policies, events, metrics, contents, vault)
     cells = make_cells(given, joints, policies, way_out, events, metrics, contents)
     return Foundation(
         metrics=metrics,
@@ -120,6 +124,8 @@ def make_foundation(given: Given, joints: Joints) -> Foundation:
             metrics,
         ),
         recorder=Recorder(stores.database, clock, given.boot_id, config.retention.recordings),
+        secrets=vault,
+        secret_uses=uses,
         spending=SpendingBook(stores.totals, stores.budgets, clock, stores.spent_microusd),
         tools=make_tools(given, joints, access, events, way_out, metrics) if config.tools.enabled else None,
     )
@@ -139,6 +145,7 @@ def make_supervision(given: Given, joints: Joints, foundation: Foundation) -> Su
         given.clock,
         Path(credentials) if credentials else None,
         lambda name: is_loading(name, joints.snapshots(), joints.config, given.clock),
+        foundation.secrets,
     )
     starts = Starts(
         directories.measurements,

@@ -91,6 +91,7 @@ class Composition:
     async def start_gateway(self) -> str:
         """Listen for turns, with every hold of a former life in place; return the URL. Raises GatewayError."""
         foundation, loaded = self._core.foundation, self._stores.loaded
+        await foundation.secret_uses.load()
         self.decider.restore(loaded)
         self.recorder.started(self.config, loaded)
         self.controller.resume()
@@ -159,6 +160,7 @@ class Composition:
         self._core.foundation.integrity.close()
         await self._core.foundation.cells.close()
         await self._core.supervision.starts.close()
+        await self._core.foundation.secret_uses.close()
         await self.events.flush()
         await self._core.foundation.audit.close()
         await self.recorder.flush()

@@ -41,6 +41,8 @@ from epad.probing.loops import ProbeLoops
 from epad.response.step_table import Responses
 from epad.runtime.cron import Schedule
 from epad.runtime.listener_handover import NoHandover
+from epad.secrets.uses import LastUses
+from epad.secrets.vault import Vault
 from epad.simulate.recorder import Recorder
 from epad.storage.event_log import EventLog
 from epad.supervisor.log_pump import LogPump
@@ -86,6 +88,8 @@ class Foundation:
     datastores: Datastores
     recorder: Recorder
     spending: SpendingBook
+    secrets: Vault
+    secret_uses: LastUses
     tools: Tooling | None
 
     def questions(self) -> Iterator[OpenQuestion]:

@@ -32,6 +32,7 @@ from epad.daemon.upgrade import begin_again, is_restarted
 from epad.formatting.confinement import all_troubles
 from epad.notifying.making import make_notifier, view_of
 from epad.operations.reload import ChangeRefusedError
+from epad.runtime import core_dumps
 from epad.runtime.clock import SystemClock, boot_id
 from epad.runtime.descriptors import raise_limit
 from epad.runtime.listener_handover import Handover
@@ -202,6 +203,7 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._log.info, "daemon.starting")
         gc.set_threshold(YOUNG_OBJECTS)
         raise_limit()
+        core_dumps.forbid()
         give_large_blocks_back()
         share_one_heap()
         reading = Reading()

@@ -30,6 +30,7 @@ from epad.operations.budget_changes import BUDGET_SCHEMA, BudgetChanges
 from epad.operations.budgets import BudgetOrders
 from epad.operations.reload import Reloader
 from epad.response.replay import REPLAY_SCHEMA
+from epad.secrets.uses import USE_SCHEMA
 from epad.simulate.recorder import RECORDING_SCHEMA
 from epad.storage.database import Database, DatabaseError
 from epad.storage.event_log import EVENT_SCHEMA
@@ -53,6 +54,7 @@ SCHEMA = (
     + START_SCHEMA
     + KNOWN_HOST_SCHEMA
     + TOOL_ANSWER_SCHEMA
+    + USE_SCHEMA
 )
 REQUESTS_NS = int(REQUEST_SECONDS * 1e9)
 

@@ -28,6 +28,7 @@ from epad.epactl.commands import checkpoint as ctl_checkpoint
 from epad.epactl.commands import ledger as ctl_ledger
 from epad.epactl.commands import lifeboat as ctl_lifeboat
 from epad.epactl.commands import memory as ctl_memory
+from epad.epactl.commands import secrets as ctl_secrets
 from epad.epactl.commands import simulate as ctl_simulate
 from epad.epactl.commands import tools as ctl_tools
 from epad.epactl.commands import undo as ctl_undo
@@ -127,6 +128,7 @@ def make_parser() -> argparse.ArgumentParser:
         ctl_audit.add_commands,
         ctl_tools.add_commands,
         ctl_memory.add_commands,
+        ctl_secrets.add_commands,
         _add_operations,
     ):
         add(commands)

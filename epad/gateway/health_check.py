@@ -102,7 +102,11 @@ def look_of(upstream: Upstream, path: str, status: int, body: bytes) -> Look:
     """Judge the answer to a look; 404 comes from a server that is there, and turns will show the rest."""
     if status in KEY_STATUSES:
         # A health route that is closed says nothing of the key that turns are asked with.
-        return Look() if path == HEALTH else Look(State.REJECTING, refused_key(upstream.name, upstream.key))
+        return (
+            Look()
+            if path == HEALTH
+            else Look(State.REJECTING, refused_key(upstream.name, upstream.key, upstream.secret))
+        )
     if status < 500:
         return Look()
     said = said_in(status, body[:_READ_BYTES].decode("utf-8", "replace"))

@@ -170,7 +170,8 @@ class Relay:
         if answer.status >= 400:
             turn.said = said_in(answer.status, _start_of(body), read.failure)
         if answer.status in _NOT_LET_IN:
-            message = refused_key(name, turn.arrival.upstream.served_by.key)
+            asked = turn.arrival.upstream.served_by
+            message = refused_key(name, asked.key, asked.secret)
             turn.end(Outcome.FAILED, message)
             raise BrokenTurnError(turn, upstream_failed(message))
         failure = f"upstream answered {answer.status}" if answer.status >= 400 else ""

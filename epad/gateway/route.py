@@ -20,7 +20,7 @@ from epad.gateway.server_profile import ServerProfile
 class Upstream:
     """Holds a configured model server; `profile` is its present knowledge, `fields` the fields it may be asked with.
 
-    `subsystem` is the one that serves it, empty if that is none of epad's.
+    `subsystem` is the one that serves it, empty if that is none of epad's. `secret` names its key in the vault.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Upstream:
     profile: ServerProfile
     fields: frozenset[str] = frozenset()
     subsystem: str = ""
+    secret: str = ""
 
     @property
     def server(self) -> Server:

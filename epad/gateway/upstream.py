@@ -23,8 +23,17 @@ from epad.gateway.http.pool import NotConnectedError, Pool
 from epad.gateway.looking import Looker
 from epad.gateway.retry_after import retry_after_seconds
 from epad.gateway.route import NOBODY, Asker, Down, Route, Upstream
-from epad.gateway.upstream_key import ANTHROPIC_PREFIX, ANTHROPIC_VERSION, key_fields, read_keys, refused_key
+from epad.gateway.upstream_key import (
+    ANTHROPIC_PREFIX,
+    ANTHROPIC_VERSION,
+    host_of,
+    key_fields,
+    read_all,
+    refused_key,
+)
 from epad.gateway.upstream_making import KeyedUpstreams, make_upstream, without_secrets
+from epad.secrets.purpose import GATEWAY, Purpose
+from epad.secrets.vault import Vault
 from probes.blame import Ending, Failure, Fault, Said, fault_of, said_in
 from statemachine.clock import Clock
 
@@ -64,10 +73,14 @@ class Upstreams:
         clock: Clock,
         credentials: Path | None = None,
         starting: Starting = nothing_starts,
+        vault: Vault | None = None,
     ) -> None:
         self._config = config
         self._clock = clock
         self._credentials = credentials
+        self._vault = vault
+        if vault is not None:
+            vault.tell(self._secret_changed)
         self._check = HealthCheck(self._request, self._reread_key, starting)
         self._looker = Looker(self._check.look, self._check.watch)
         # A total would count while an answer streams; how long a model may be silent is what is limited.
@@ -86,7 +99,7 @@ class Upstreams:
 
     async def read_keys(self, config: Mapping[str, UpstreamConfig]) -> KeyedUpstreams:
         """Read the keys of a configuration, and change nothing yet. Raises UpstreamError."""
-        return KeyedUpstreams(config, await asyncio.to_thread(read_keys, config, self._credentials))
+        return KeyedUpstreams(config, await read_all(config, self._credentials, self._vault))
 
     def configure(self, keyed: KeyedUpstreams) -> tuple[Upstream, ...]:
         """Serve by these from now on, and return the removed ones.
@@ -285,7 +298,7 @@ class Upstreams:
         if status < 400 or fault is Fault.CLIENT:
             health.succeeded(asker.name, asker.model)
         elif fault is Fault.KEY:
-            health.rejected(refused_key(upstream.name, upstream.key), asker.name)
+            health.rejected(refused_key(upstream.name, upstream.key, upstream.secret), asker.name)
         elif status in _LIMITING:
             seconds = retry_after_seconds(answer.head, self._clock.utc())
             health.limited(
@@ -300,8 +313,14 @@ class Upstreams:
         """Take a key that was put right since it was read."""
         config = {upstream.name: self._config[upstream.name]}
         with contextlib.suppress(UpstreamError):
-            keys = await asyncio.to_thread(read_keys, config, self._credentials)
+            keys = await read_all(config, self._credentials, self._vault)
             upstream.key = keys[upstream.name]
+
+    async def _secret_changed(self, secret: str) -> None:
+        """Take the new key of each upstream that has it from this secret; what is under way ends with the former."""
+        for upstream in self._upstreams:
+            if upstream.secret and secret in {upstream.secret, ""}:
+                await self._reread_key(upstream)
 
     async def get(self, upstream: Upstream, path: str) -> bytes:
         """Fetch a small document. Raises UpstreamError."""
@@ -332,6 +351,8 @@ class Upstreams:
     ) -> Answer:
         sent = [*upstream.own_fields, *fields, _UNCOMPRESSED]
         sent += key_fields(upstream.key, upstream.dialects, path)
+        if upstream.secret and upstream.key and self._vault is not None:
+            self._vault.used(upstream.secret, Purpose(GATEWAY, host_of(upstream.base)))
         if method == b"POST":
             sent.append((b"Content-Length", b"%d" % len(body)))
         request = request_head(method, upstream.target(path), sent)

@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
+from urllib.parse import urlsplit
+
+import structlog
 
 from epad.configuration.schema import UpstreamConfig
 from epad.gateway.errors import UpstreamError
 from epad.gateway.http.message import Field
+from epad.secrets.errors import SecretError
+from epad.secrets.purpose import GATEWAY
+from epad.secrets.vault import Vault
 
 KEY_STATUSES = frozenset({401, 403, 407})
 _ANTHROPIC = "anthropic"
@@ -39,8 +46,58 @@ def key_fields(key: str, dialects: frozenset[str], path: str) -> list[Field]:
     return fields
 
 
-def refused_key(name: str, key: str) -> str:
+def host_of(url: str) -> str:
+    """Return the host that an upstream's key goes to, as a secret is bound to it."""
+    return (urlsplit(url).hostname or "localhost") if "://" in url else "localhost"
+
+
+async def read_all(
+    config: Mapping[str, UpstreamConfig], credentials: Path | None, vault: Vault | None
+) -> dict[str, str]:
+    """Return every upstream's key, also those in the vault; one that cannot be opened is told, and empty.
+
+    A vault may be locked at a start, and its secrets may come later: then the upstream refuses what it is asked until
+    the key is there. Raises UpstreamError for a file or a credential that cannot be read.
+    """
+    keys = await asyncio.to_thread(read_keys, config, credentials)
+    for name, upstream in config.items():
+        if upstream.api_key_secret and vault is not None:
+            keys[name] = await _opened_key(name, upstream, vault)
+    return keys
+
+
+async def _opened_key(name: str, upstream: UpstreamConfig, vault: Vault) -> str:
+    try:
+        value, _ = await vault.lend(upstream.api_key_secret, GATEWAY, [host_of(upstream.url)])
+        return _line(value)
+    except SecretError as error:
+        reason = str(error)
+    except ValueError:
+        reason = f"the secret {upstream.api_key_secret} is no line of text"
+    effect = f"requests go to {name} without a key"
+    structlog.get_logger("epad.gateway").error(
+        "upstream.key_not_opened", upstream=name, error=reason, effect=effect
+    )
+    return ""
+
+
+def _line(value: bytes) -> str:
+    """Return a key as it may stand in a field. Raises ValueError."""
+    key = value.decode("ascii").strip()
+    if not key.isprintable():
+        raise ValueError("not printable")
+    return key
+
+
+def refused_key(name: str, key: str, secret: str = "") -> str:
     """Say that an upstream refuses epad's key, and where that is to be put right."""
+    if secret:
+        fix = (
+            f"give it anew: epactl secret rotate {secret}"
+            if key
+            else f"epactl secret test {secret} tells why"
+        )
+        return f"upstream {name} does not take epad's key: {fix}"
     fix = (
         f"check [upstreams.{name}] api_key_file"
         if key

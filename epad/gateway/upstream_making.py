@@ -54,6 +54,7 @@ def make_upstream(name: str, config: UpstreamConfig, key: str, health: Health) -
         profile=ServerProfile(config.url, config.server, config.context_tokens),
         fields=frozenset(config.fields),
         subsystem=config.served_by,
+        secret=config.api_key_secret,
     )
 
 

@@ -50,7 +50,7 @@ UPSTREAM_WORDS = {
     "rejecting": (
         "rejects epad's key",
         "goes on by itself once it takes the key",
-        "check api_key_file or api_key_credential of [upstreams.{name}]",
+        "check api_key_file, api_key_credential or api_key_secret of [upstreams.{name}]",
     ),
     "failing": ("fails", "goes on by itself once it answers", "look at the log of the server at {url}"),
     "limiting": ("limits epad", "goes on by itself {at}", ""),

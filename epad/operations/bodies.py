@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
@@ -46,6 +46,57 @@ class MemoryOrder(OrderBody, frozen=True, forbid_unknown_fields=True):
 
     name: Annotated[str, Meta(max_length=120)] = ""
     session: Annotated[str, Meta(max_length=64)] = ""
+
+
+class HiddenBody(OrderBody, frozen=True, forbid_unknown_fields=True):
+    """The body of an order with something in it that no text may show, a traceback's neither."""
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(...)"
+
+
+class BoundTo(Struct, frozen=True, forbid_unknown_fields=True):
+    """Names the hosts that a secret may go to, and who may use it."""
+
+    hosts: tuple[str, ...] = ()
+    subsystems: tuple[str, ...] = ()
+
+
+class SecretOrder(HiddenBody, frozen=True, forbid_unknown_fields=True):
+    """The body of an order to keep a secret: its value, in base64, and what it is bound to.
+
+    `sealed_by` names a way of sealing; empty: the first there is. `replace`: make one that is there anew.
+    """
+
+    value: bytes
+    binding: BoundTo
+    sealed_by: str = ""
+    replace: bool = False
+
+
+class RotationOrder(HiddenBody, frozen=True, forbid_unknown_fields=True):
+    """The body of an order to give a secret a new value, in base64."""
+
+    value: bytes
+
+
+class BindingOrder(OrderBody, frozen=True, forbid_unknown_fields=True):
+    """The body of an order to bind a secret; an empty list leaves what it is bound to."""
+
+    binding: BoundTo
+
+
+class ExportOrder(OrderBody, frozen=True, forbid_unknown_fields=True):
+    """The body of an order to export a secret; encrypted to an age recipient, if one is given."""
+
+    recipient: Annotated[str, Meta(max_length=200)] = ""
+
+
+class UnlockOrder(HiddenBody, frozen=True, forbid_unknown_fields=True):
+    """The body of an order to unlock the vault's key; of a security key `passphrase` is its PIN."""
+
+    passphrase: Annotated[str, Meta(max_length=1_024)] = ""
+    by: Literal["passphrase", "security-key"] = "passphrase"
 
 
 class PhaseOrder(OrderBody, frozen=True, forbid_unknown_fields=True):

@@ -43,9 +43,11 @@ from epad.operations.protocol import (
 from epad.operations.recorded_orders import RecordedOrders
 from epad.operations.registry import Operation
 from epad.operations.reload import ChangeRefusedError, Reloads, heed
+from epad.operations.secret_orders import SecretOrders
 from epad.operations.status import DaemonStatus
 from epad.operations.tool_looks import is_turn
 from epad.response.preservation import NewestCheckpoint
+from epad.secrets.vault import Vault
 from epad.storage.event_log import EventKind
 from epad.supervisor.child_logs import ChildLog
 from epad.supervisor.log_keeper import LogKeeper
@@ -65,7 +67,7 @@ RELEASABLE = frozenset({Cause.FOUND, Cause.PERSON, Cause.PARKED})
 
 
 @dataclass(frozen=True, slots=True)
-class DaemonOperations(AgentOperations):
+class DaemonOperations(AgentOperations, SecretOrders):
     """Implements `epad.operations.protocol.Operations`."""
 
     daemon_status: DaemonStatus
@@ -342,8 +344,7 @@ class DaemonOperations(AgentOperations):
     async def upgrade(self, reason: str, by: str) -> Result:
         self._note(Operation.UPGRADE, HOST, reason, by)
         self.begin_again()
-        results = ["the daemon begins again as what is installed now; what it supervises runs on"]
-        return self._result(results)
+        return self._result(["the daemon begins again as what is installed now; what it supervises runs on"])
 
     async def accept_loss(self, reason: str, by: str) -> Result:
         self._note(Operation.ACCEPT_LOSS, HOST, reason, by)
@@ -361,8 +362,7 @@ class DaemonOperations(AgentOperations):
             raise UnknownDatastoreError(name, self.datastores.names)
         self._note(Operation.ACCEPT_DATASTORE, name, reason, by)
         self.datastores.accept(name)
-        results = ["the next look takes it as it is; then checkpoints are promoted again"]
-        return self._result(results)
+        return self._result(["the next look takes it as it is; then checkpoints are promoted again"])
 
     def budgets(self) -> Budgets:
         return {"budgets": [*self.budget_orders.show(), *self.daemon_status.tools.limits()]}

@@ -14,6 +14,7 @@ from epad.answers.confinement import Approvals, PolicyChanges
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
 from epad.answers.memory import MemoryList, MemoryProof
 from epad.answers.orders import Budgets, Result
+from epad.answers.secrets import SecretList
 from epad.answers.status import Status
 from epad.answers.tools import ToolList, Trace, UndonePlan
 from epad.gate.permissions import Tier
@@ -74,6 +75,13 @@ class UnknownApprovalError(UnknownNameError):
 
     kind = "approval"
     declared_by = "; `epactl approvals` lists those that hold"
+
+
+class UnknownVaultSecretError(UnknownNameError):
+    """There is no secret of that name in the vault."""
+
+    kind = "secret"
+    declared_by = "; `epactl secret set NAME` keeps one"
 
 
 class UnknownTurnError(UnknownNameError):
@@ -180,6 +188,10 @@ class Operations(Protocol):
 
     async def memory_verify(self) -> MemoryProof:
         """Return the faults of the rows that tools have stored. Raises ConflictError."""
+        ...
+
+    async def secrets(self) -> SecretList:
+        """Return all that is told of the secrets in the vault."""
         ...
 
     async def undo_plan(self, name: str) -> UndonePlan:

@@ -23,6 +23,7 @@ _NAMED = {
     "budgets": "subsystem, group:NAME, or all",
     "approvals": "question's number",
     "undo": "turn or session",
+    "secrets": "secret",
     "approved-hosts": "host, or its question's number",
 }
 
@@ -37,8 +38,10 @@ def _read(
     return name, risk, path, command, words, answer, "", query
 
 
-def _order(name: str, path: str, command: str, words: str, body: str = "OrderBody") -> Row:
-    return name, Risk.ORDER, path, command, words, "Result", body, ()
+def _order(
+    name: str, path: str, command: str, words: str, body: str = "OrderBody", answer: str = "Result"
+) -> Row:
+    return name, Risk.ORDER, path, command, words, answer, body, ()
 
 
 def _owned(name: str, path: str, command: str, words: str, body: str = "OrderBody") -> Row:
@@ -171,6 +174,14 @@ class Operation(StrEnum):
         "UndonePlan",
         risk=Risk.CONFIDENTIAL,
     )
+    SECRETS_READ = _read(
+        "secrets_read",
+        "/v1/secrets",
+        "secret list",
+        "Show the secrets in the vault, never a value: what seals them, whom they are for, their last use.",
+        "SecretList",
+        risk=Risk.CONFIDENTIAL,
+    )
     API_READ = _read(
         "api_read", "/v1/openapi.json", "", "Describe this API as an OpenAPI document.", "Document"
     )
@@ -291,6 +302,51 @@ class Operation(StrEnum):
         "memory retract",
         "Hide a shared text, or all rows of a session.",
         "MemoryOrder",
+    )
+    SET_SECRET = _order(
+        "set_secret",
+        "/v1/secrets/{name}",
+        "secret set",
+        "Keep a secret in the vault, sealed; its value comes by standard input.",
+        "SecretOrder",
+    )
+    ROTATE_SECRET = _order(
+        "rotate_secret",
+        "/v1/secrets/{name}/rotate",
+        "secret rotate",
+        "Give a secret a new value, which is in use at once.",
+        "RotationOrder",
+    )
+    BIND_SECRET = _order(
+        "bind_secret",
+        "/v1/secrets/{name}/bind",
+        "secret bind",
+        "Say anew who may use a secret, or where it may go.",
+        "BindingOrder",
+    )
+    TEST_SECRET = _order(
+        "test_secret",
+        "/v1/secrets/{name}/test",
+        "secret test",
+        "Open a secret, show nothing of it, and say what sealed it.",
+    )
+    EXPORT_SECRET = _order(
+        "export_secret",
+        "/v1/secrets/{name}/export",
+        "secret export",
+        "Write a secret's value to a file that you alone may read, or encrypted to an age recipient.",
+        "ExportOrder",
+        "ExportedSecret",
+    )
+    REMOVE_SECRET = _order(
+        "remove_secret", "/v1/secrets/{name}/remove", "secret remove", "Delete a secret from the vault."
+    )
+    UNLOCK_SECRETS = _order(
+        "unlock_secrets",
+        "/v1/unlock-secrets",
+        "secret unlock",
+        "Unlock the vault's own key by a passphrase or a security key, or make it.",
+        "UnlockOrder",
     )
     MODEL_CALL = ("model_call", Risk.CHARGED, "", "", "Call a model through the gateway.", "", "", ())
 

@@ -7,7 +7,7 @@ Values are not kept here: each opening asks the TPM, the host key or the key of 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 from msgspec import structs
 
 from epad.secrets.age_key import UnlockedBy
-from epad.secrets.errors import DamagedError, SecretError, UnknownSecretError
+from epad.secrets.errors import DamagedError, SecretError, UnboundError, UnknownSecretError
 from epad.secrets.purpose import Binding, Purpose, bound, checked_name
 from epad.secrets.sealed_file import FORMAT, LARGEST_VALUE_BYTES, SealedSecret, SecretFiles
 from epad.secrets.sealing import SealedBy, Sealers, sealers_of
@@ -60,6 +60,22 @@ class Vault:
         value = await self._opened(secret)
         self._uses.note(name, purpose)
         return value
+
+    async def lend(self, name: str, subsystem: str, hosts: Iterable[str]) -> tuple[bytes, tuple[str, ...]]:
+        """Return a value and those of the hosts that it is bound to, for a holder who tells of each use by `used`.
+
+        Raises UnboundError where none of them is, and as `open` does.
+        """
+        secret, refused, allowed = self._files.read(name), UnboundError(), []
+        for host in hosts:
+            try:
+                secret.binding.check(name, Purpose(subsystem, host))
+                allowed.append(host)
+            except UnboundError as error:
+                refused = error
+        if not allowed:
+            raise refused
+        return await self._opened(secret), tuple(allowed)
 
     def used(self, name: str, purpose: Purpose) -> None:
         """Take note that a value which was opened before is used again."""

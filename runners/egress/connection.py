@@ -175,10 +175,13 @@ class Connection:
         host, secrets = wanted.target.host, self._door.secrets
         self._said = replace(self._said, how=wanted.how, host=host, port=wanted.target.port)
         self._door.decoys.check(head)
-        head = filled(head, secrets, wanted.target)
+        head = filled(head, secrets, wanted.target, used=self._tell_filled)
         if wanted.target.port != HTTP_PORT or not is_bound(secrets, host):
             return replace(wanted, head=head)
         return replace(wanted, head=head, target=Target(host, HTTPS_PORT), over_tls=True)
+
+    def _tell_filled(self, name: str) -> None:
+        self._door.report(replace(self._said, kind=EventKind.FILLED, words=name))
 
     async def _first_bytes(self, wanted: Wanted, rule: HostRule) -> bytes:
         """Return the bytes to send first: a checked hello, or the head of a plain request. Raises RefusedError."""

@@ -13,7 +13,7 @@ from typing import Final
 from runners.egress.certificates import Certificates
 from runners.egress.connection import Connection
 from runners.egress.decoys import DecoyWatch
-from runners.egress.messages import Decide, Event, EventKind, Limits, OpenDoor
+from runners.egress.messages import Decide, Event, EventKind, Limits, OpenDoor, Secret
 from runners.egress.network import Network, Streams, streams_of
 from runners.egress.refusal import RefusedError, Why
 from runners.egress.request_head import Target
@@ -45,6 +45,7 @@ class Door:
         self._questions: dict[int, asyncio.Future[Decide]] = {}
         self._refusing_since = float("-inf")
         self._refusals = 0
+        self.secrets: tuple[Secret, ...] = ()
         self.change(order)
 
     def change(self, order: OpenDoor) -> None:
@@ -53,7 +54,8 @@ class Door:
         self._asks = order.ask
         self._asks_all = order.asks_all
         self._agreed = tuple(map(parse, order.agreed))
-        self.secrets = order.secrets
+        if order.secrets is not None:
+            self.secrets = order.secrets
         self.decoys = DecoyWatch(order.decoys)
         authority = order.authority
         self.certificates = None if authority is None else Certificates(authority)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from runners.egress import plain
 from runners.egress.decoys import DecoyWatch
-from runners.egress.messages import Limits, Secret
+from runners.egress.messages import INTERCEPT, Event, EventKind, Limits, Secret
 from runners.egress.network import Streams
 from runners.egress.placeholders import filled
 from runners.egress.refusal import RefusedError, Why
@@ -27,6 +27,10 @@ class Checks(Protocol):
     limits: Limits
     secrets: tuple[Secret, ...]
     decoys: DecoyWatch
+
+    def report(self, event: Event) -> None:
+        """Report something to the daemon."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,5 +115,11 @@ class Exchanges:
         request = read_inner(head, self._target)
         passed_on = forwarded(head, request, inside=True)
         self._checks.decoys.check(passed_on)
-        passed_on = filled(passed_on, self._checks.secrets, self._target, over_tls=True)
+        passed_on = filled(
+            passed_on, self._checks.secrets, self._target, over_tls=True, used=self._tell_filled
+        )
         return Inner(passed_on, request.length, head.method == "HEAD", wants_more(head))
+
+    def _tell_filled(self, name: str) -> None:
+        at = self._target
+        self._checks.report(Event(EventKind.FILLED, host=at.host, port=at.port, how=INTERCEPT, words=name))

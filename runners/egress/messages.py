@@ -62,7 +62,8 @@ class OpenDoor:
     rules: tuple[str, ...]
     ask: bool = False
     limits: Limits = field(default_factory=Limits)
-    secrets: tuple[Secret, ...] = ()
+    secrets: tuple[Secret, ...] | None = ()
+    """None: those that the door has stay."""
     decoys: tuple[str, ...] = field(default=(), repr=False)
     """Keys that open nothing: a request that can be read is refused with one in it."""
     authority: Authority | None = None
@@ -114,6 +115,8 @@ class EventKind(StrEnum):
     """Whoever asked has hung up."""
     REFUSED = "refused"
     OPENED = "opened"
+    FILLED = "filled"
+    """The secret whose name is in `words` was filled into a request."""
     MOVED = "moved"
     """So many bytes have passed since the connection was opened."""
     CLOSED = "closed"
@@ -157,9 +160,8 @@ def read_order(message: bytes) -> Order:
     match values.pop("order"):
         case "open":
             limits = Limits(**values.pop("limits"))
-            secrets = tuple(
-                Secret(one["name"], tuple(one["hosts"]), one["value"]) for one in values.pop("secrets")
-            )
+            given = values.pop("secrets")
+            secrets = None if given is None else tuple(map(_read_secret, given))
             rules, decoys = tuple(values.pop("rules")), tuple(values.pop("decoys"))
             authority = _read_authority(values.pop("authority"))
             agreed = tuple(values.pop("agreed"))
@@ -180,6 +182,10 @@ def read_order(message: bytes) -> Order:
             return Decide(**values)
         case other:
             raise ValueError(f"{other!r} is no order")
+
+
+def _read_secret(values: dict[str, Any]) -> Secret:
+    return Secret(values["name"], tuple(values["hosts"]), values["value"])
 
 
 def _read_authority(values: dict[str, Any] | None) -> Authority | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from runners.egress.messages import Secret
 from runners.egress.refusal import RefusedError, Why
@@ -24,8 +24,17 @@ def is_bound(secrets: Sequence[Secret], host: str) -> bool:
     return any(host in secret.hosts for secret in secrets)
 
 
-def filled(head: bytes, secrets: Sequence[Secret], target: Target, *, over_tls: bool = False) -> bytes:
-    """Return the head of a request with its secrets, also those of a password. Raises RefusedError.
+def filled(
+    head: bytes,
+    secrets: Sequence[Secret],
+    target: Target,
+    *,
+    over_tls: bool = False,
+    used: Callable[[str], None] = lambda _: None,
+) -> bytes:
+    """Return the head of a request with its secrets, also those of a password; `used` is told the name of each.
+
+    Raises RefusedError.
 
     `over_tls`: it came by TLS, and goes on so. A plain request is turned into one if it asks for port 80.
     """
@@ -45,6 +54,7 @@ def filled(head: bytes, secrets: Sequence[Secret], target: Target, *, over_tls: 
         secret = next((one for one in secrets if one.name == name and host in one.hosts), None)
         if secret is None:
             raise RefusedError(Why.PLACEHOLDER, f"the secret {name} is not for {host}, or is not there")
+        used(name)
         return secret.value.encode("latin-1")
 
     def password(found: re.Match[bytes]) -> bytes:

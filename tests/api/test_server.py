@@ -286,6 +286,10 @@ async def test_every_answer_has_the_shape_that_its_row_names(door: Door, operati
         body |= {"limits": {"tokens_per_minute": 5}}
     if operation is Operation.FORCE_PHASE:
         body |= {"phase": "NORMAL"}
+    if operation in {Operation.SET_SECRET, Operation.ROTATE_SECRET}:
+        body |= {"value": "dg=="}
+    if operation in {Operation.SET_SECRET, Operation.BIND_SECRET}:
+        body |= {"binding": {"subsystems": ["chat"]}}
     name = "memory" if operation.about == "datastore" else "chat"
     arguments = {"json": body} if operation.is_order else {}
     code, answer = await ask(door, operation.method, operation.target(name), **arguments)

@@ -32,13 +32,21 @@ def told(tmp_path: Path, text: str) -> str:
 def test_a_secret_has_a_file_and_hosts(tmp_path: Path, token: str) -> None:
     assert told(tmp_path, f'[secrets.github]\nfile = "{token}"\nhosts = ["api.github.com"]\n{AGENT}') == ""
     assert told(tmp_path, f'[secrets.github]\ncredential = "gh"\nhosts = ["api.github.com"]\n{AGENT}') == ""
+    assert told(tmp_path, f'[secrets.github]\nsealed = true\nhosts = ["api.github.com"]\n{AGENT}') == ""
 
 
 @pytest.mark.parametrize(
     ("table", "words"),
     [
-        ('hosts = ["a.example"]', "needs file or credential, and not both"),
-        ('file = "FILE"\ncredential = "c"\nhosts = ["a.example"]', "needs file or credential, and not both"),
+        ('hosts = ["a.example"]', "needs one of file, credential and sealed = true"),
+        (
+            'file = "FILE"\ncredential = "c"\nhosts = ["a.example"]',
+            "needs one of file, credential and sealed",
+        ),
+        (
+            'sealed = true\ncredential = "c"\nhosts = ["a.example"]',
+            "needs one of file, credential and sealed",
+        ),
         ('file = "token"\nhosts = ["a.example"]', "is token, a relative path; give it from the root"),
         ('file = "/nowhere/token"\nhosts = ["a.example"]', "which is not there or cannot be read"),
         ('file = "FILE"\nhosts = []', "is empty; name the hosts that it may be sent to"),

@@ -21,31 +21,33 @@ def policy(*secrets: tuple[str, str]) -> Policy:
     return Policy("agent", "workspace", "/w", "/w", (), secrets=held)
 
 
-def test_a_secret_is_read_with_its_hosts(tmp_path: Path) -> None:
+async def test_a_secret_is_read_with_its_hosts(tmp_path: Path) -> None:
     """From a file, or from systemd's credentials; without the line's end."""
     (tmp_path / "token").write_text("s3cr3t\n")
     by_file = SecretConfig((HOST, "b.example"), file=str(tmp_path / "token"))
     by_credential = SecretConfig((HOST,), credential="token")
     for config in (by_file, by_credential):
-        found = read_secrets(policy(("github", HOST)), {"github": config}, tmp_path)
+        found = await read_secrets(policy(("github", HOST)), {"github": config}, tmp_path)
         assert found == (Secret("github", (HOST,), "s3cr3t"),)
 
 
 @pytest.mark.parametrize("content", [b"", b"\n", b"two\nlines", b"a\0b", b"\xff", b"x" * 5_000])
-def test_what_is_no_line_of_text_is_no_secret(tmp_path: Path, content: bytes) -> None:
+async def test_what_is_no_line_of_text_is_no_secret(tmp_path: Path, content: bytes) -> None:
     """It could end a field and begin another; the others are read."""
     (tmp_path / "bad").write_bytes(content)
     (tmp_path / "good").write_text("s3cr3t")
     config = {name: SecretConfig((HOST,), file=str(tmp_path / name)) for name in ("bad", "good")}
     with structlog.testing.capture_logs() as logs:
-        found = read_secrets(policy(("bad", HOST), ("good", HOST)), config, None)
+        found = await read_secrets(policy(("bad", HOST), ("good", HOST)), config, None)
     assert [one.name for one in found] == ["good"]
     assert [one["secret"] for one in logs] == ["bad"]
 
 
-def test_a_credential_needs_its_directory() -> None:
+async def test_a_credential_needs_its_directory() -> None:
     with structlog.testing.capture_logs() as logs:
-        assert read_secrets(policy(("a", HOST)), {"a": SecretConfig((HOST,), credential="a")}, None) == ()
+        assert (
+            await read_secrets(policy(("a", HOST)), {"a": SecretConfig((HOST,), credential="a")}, None) == ()
+        )
     assert "LoadCredential=" in logs[0]["error"]
 
 

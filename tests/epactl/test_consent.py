@@ -36,6 +36,7 @@ DANGEROUS = [
     ["key", "revoke", "chat"],
     ["memory", "retract", "chat"],
     ["undo", "chat"],
+    ["secret", "remove", "chat"],
 ]
 
 

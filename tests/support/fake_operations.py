@@ -22,6 +22,7 @@ from epad.answers.confinement import (
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
 from epad.answers.memory import MemoryList, MemoryProof
 from epad.answers.orders import Budgets, Limit, Result
+from epad.answers.secrets import ExportedSecret, SecretList
 from epad.answers.status import Anomaly, Gpu, Host, ServedUpstream, Status, Subsystem
 from epad.answers.tools import ToolList, Trace, UndonePaths, UndonePlan
 from epad.gate.permissions import Tier
@@ -287,6 +288,7 @@ class FakeOperations:
         self.subscribed = asyncio.Event()
         self.host_approvals = asked()
         self.measurements: Measurements = {"measurements": []}
+        self.secret_list: SecretList = {"secrets": [], "sealing": {}}
         self.tool_list: ToolList = {"enabled": False, "tiers": {}, "tools": []}
         self.undone: list[UndonePaths] = []
         self.traces: dict[str, dict[int, Trace]] = {}
@@ -326,6 +328,9 @@ class FakeOperations:
 
     async def memory_verify(self) -> MemoryProof:
         return {"faults": [], "rows": 0, "head": ""}
+
+    async def secrets(self) -> SecretList:
+        return self.secret_list
 
     async def undo_plan(self, name: str) -> UndonePlan:
         self._check(name)
@@ -460,6 +465,10 @@ class FakeOperations:
                 self._check(name)
         self.orders.append((operation, target, reason, by))
         results = [f"{operation} done"]
+        if operation is Operation.EXPORT_SECRET:
+            return ExportedSecret(
+                subsystem=target, phase="QUARANTINE", failed=self.failed, results=results, value="dg=="
+            )
         return {"subsystem": target, "phase": "QUARANTINE", "failed": self.failed, "results": results}
 
     async def log_lines(self, name: str, count: int, since: float | None) -> list[str]:

@@ -17,7 +17,8 @@ from epad.confinement.egress_record import EgressRecord
 from epad.confinement.guard import NO_GUARD, Guard
 from epad.confinement.host_questions import HostQuestions, HostSubject
 from epad.confinement.policy import Policy
-from epad.confinement.way_out import WayOut, WayOutContext
+from epad.confinement.way_out import WayOut
+from epad.confinement.way_out_context import WayOutContext
 from epad.metrics.registry import Metrics
 from epad.runtime.clock import SystemClock
 from epad.storage.event_log import EventKind, EventLog

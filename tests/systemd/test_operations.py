@@ -135,6 +135,14 @@ DEEDS = {
     Operation.MEMORY_VERIFY_READ: Deed(("memory", "verify")),
     Operation.PROMOTE_MEMORY: Deed(order("memory", "promote", "fact")),
     Operation.RETRACT_MEMORY: Deed(order("memory", "retract", "fact", "--yes")),
+    Operation.SECRETS_READ: Deed(("secret", "list")),
+    Operation.SET_SECRET: Deed(order("secret", "set", "token", "--for", "caller")),
+    Operation.ROTATE_SECRET: Deed(order("secret", "rotate", "token")),
+    Operation.BIND_SECRET: Deed(order("secret", "bind", "token", "--for", "caller")),
+    Operation.TEST_SECRET: Deed(order("secret", "test", "token")),
+    Operation.EXPORT_SECRET: Deed(order("secret", "export", "token", "--to", "/dev/shm/token", "--yes")),
+    Operation.REMOVE_SECRET: Deed(order("secret", "remove", "token", "--yes")),
+    Operation.UNLOCK_SECRETS: Deed(order("secret", "unlock")),
     Operation.API_READ: Deed(()),
     Operation.LOGS_READ: Deed(("logs", "caller")),
     Operation.QUARANTINE: Deed(order("quarantine", "target"), order("release", "target")),
@@ -181,6 +189,14 @@ APART = {
     Operation.RETRACT_MEMORY,
     Operation.UNDO_PLAN_READ,
     Operation.UNDO,
+    # A value comes by standard input, and what seals it is the machine's: tests/e2e/test_vault_secrets.py has them.
+    Operation.SET_SECRET,
+    Operation.ROTATE_SECRET,
+    Operation.BIND_SECRET,
+    Operation.TEST_SECRET,
+    Operation.EXPORT_SECRET,
+    Operation.REMOVE_SECRET,
+    Operation.UNLOCK_SECRETS,
 }
 
 

@@ -45,7 +45,15 @@ def dry(config: Config, stub: str, gateway: str, work: Path, left_alone: Collect
 
 
 def _upstream(upstream: UpstreamConfig, stub: str) -> UpstreamConfig:
-    return replace(upstream, url=stub, api_key_file="", api_key_credential="", served_by="", tokenizer="")
+    return replace(
+        upstream,
+        url=stub,
+        api_key_file="",
+        api_key_credential="",
+        api_key_secret="",
+        served_by="",
+        tokenizer="",
+    )
 
 
 def _subsystem(
