@@ -7,6 +7,7 @@ hold before it is adopted or spawned. After a crash, the next start adopts the p
 
 from __future__ import annotations
 
+import os
 from collections.abc import Coroutine
 from typing import Any
 
@@ -18,6 +19,7 @@ from epad.daemon.metrics import CLOCK_JUMPS, LOOP_LAGS
 from epad.daemon.parts import Core, Given, Surfaces
 from epad.probing.host_reader import watch_lag
 from epad.response.datastore import restores_begun
+from epad.secrets.start import unlock_at_start
 from epad.storage.event_log import EventKind
 from statemachine.containment import Rung
 from statemachine.finding import HOST
@@ -92,6 +94,7 @@ class Composition:
         """Listen for turns, with every hold of a former life in place; return the URL. Raises GatewayError."""
         foundation, loaded = self._core.foundation, self._stores.loaded
         await foundation.secret_uses.load()
+        await unlock_at_start(foundation.secrets, os.environ)
         self.decider.restore(loaded)
         self.recorder.started(self.config, loaded)
         self.controller.resume()

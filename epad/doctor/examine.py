@@ -9,7 +9,7 @@ from pathlib import Path
 from epad.configuration.directories import resolve
 from epad.configuration.load import ConfigError, find, load
 from epad.configuration.schema import Config
-from epad.doctor import cells, configured, disk, gpus, machine, tools
+from epad.doctor import cells, configured, disk, encryption, gpus, machine, tools
 from epad.doctor.finding import Check, Verdict, look
 from epad.supervisor.engine_choice import would_use
 
@@ -53,6 +53,8 @@ def _of_configured(
     config: Config, state: Path, environment: Mapping[str, str], *, runs: bool
 ) -> Iterator[Check]:
     yield from look("state", lambda: disk.check_state(state, config.probes.host))
+    yield from look("encryption", lambda: encryption.check_encryption(state))
+    yield from look("secrets", lambda: encryption.check_sealing(state, environment))
     yield from look("doors", lambda: configured.check_doors(config, runs))
     yield from look("upstreams", lambda: configured.check_upstreams(config.upstreams))
     yield from look("keys", lambda: configured.check_keys(config.upstreams, environment))

@@ -155,6 +155,13 @@ class Vault:
             self._files.remove(name)
         await self._tell(name)
 
+    def has_own_key(self) -> bool:
+        """Tell if there is a key of age, which has to be unlocked."""
+        try:
+            return self._sealers.age.kept() is not None
+        except SecretError:
+            return True
+
     async def unlock(self, passphrase: str, by: UnlockedBy) -> str:
         """Unlock the key of age, or make it; return what was done. Raises SecretError."""
         done = await self._sealers.age.unlock(passphrase, by)

@@ -8,16 +8,19 @@ import gzip
 import io
 import json
 import lzma
-import re
 import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote, quote_from_bytes
 
-_BETWEEN = re.compile(rb"(?:\\[nrt]|\\u00[0-9a-fA-F]{2}|[\s\0\"'+,;|>\\-])+")
+import re2
+
+_WRITTEN_BREAKS = (b"\\r", b"\\n", b"\\t")
+_BETWEEN = bytes(range(33)) + b"\"'+,;|>\\-"
 """What a text that is split over lines, or over the strings of a program, has between its parts."""
 _MOST_DEPTH = 4
 _MOST_BYTES = 64 << 20
@@ -43,12 +46,12 @@ class Scan:
 
     def __init__(self, *values: bytes) -> None:
         self._forms: list[tuple[str, bytes]] = []
-        self._joined: list[tuple[str, bytes]] = []
         for value in values:
             assert len(value) >= 12
             self._forms += forms(value)
-            # In a text whose separators are taken out, the value's own are not there either.
-            self._joined += [(f"split {name}", _BETWEEN.sub(b"", form)) for name, form in forms(value)]
+        # In a text whose separators are taken out, the value's own are not there either.
+        self._joined = [(f"split {name}", joined(form)) for name, form in self._forms]
+        self._any, self._any_joined = _one_of(self._forms), _one_of(self._joined)
         self.bytes = 0
         """How much was looked at."""
         self.places = 0
@@ -57,11 +60,11 @@ class Scan:
         """Yield the forms in which a value is in these bytes, or in what they are an archive of."""
         self.bytes += len(data)
         self.places += 1
-        found = [name for name, form in self._forms if form in data]
-        if not found:
-            low, joined = data.lower(), _BETWEEN.sub(b"", data)
-            found += [name for name, form in self._forms if "hex" in name and form.lower() in low]
-            found += [name for name, form in self._joined if form in joined]
+        found = []
+        if self._any.search(data):
+            found = [name for name, form in self._forms if form in data]
+        elif self._any_joined.search(bare := joined(data)):
+            found = [name for name, form in self._joined if form in bare]
         yield from (Leak(place, name) for name in dict.fromkeys(found))
         if depth < _MOST_DEPTH:
             for name, inner in opened(data):
@@ -109,9 +112,24 @@ class Scan:
                     continue
                 self.bytes += len(data)
                 self.places += 1
-                for name, form in self._forms:
-                    if form in data:
-                        yield Leak(f"/proc/{pid}/mem {span}", name)
+                if self._any.search(data):
+                    found = [name for name, form in self._forms if form in data]
+                    yield from (Leak(f"/proc/{pid}/mem {span}", name) for name in found)
+
+
+def joined(data: bytes) -> bytes:
+    """Return a text without what may stand between its parts."""
+    for written in _WRITTEN_BREAKS:
+        data = data.replace(written, b"")
+    return data.translate(None, _BETWEEN)
+
+
+def _one_of(texts: list[tuple[str, bytes]]) -> Any:
+    """Return one expression for many texts: looked for one by one, they take a minute of a daemon's memory."""
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.max_mem = 256 << 20
+    return re2.compile(b"|".join(re2.escape(text) for _, text in texts), options)
 
 
 def forms(value: bytes) -> list[tuple[str, bytes]]:
