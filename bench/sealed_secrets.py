@@ -1,7 +1,7 @@
 """A day of use of the secrets vault, and a look for every value that was in it, wherever bytes are kept or shown.
 
-`python bench/sealed_secrets.py [--quick] [--json FILE]`, as root: the host of the agent listens at port 443. The same look
-finds a value that is planted, in each of six forms. `--quick` rotates once.
+`python bench/sealed_secrets.py [--quick] [--json FILE]`, as root: its servers listen at port 443. The same look finds
+a value that is planted, in each of six forms. `--quick` rotates once.
 """
 
 from __future__ import annotations
