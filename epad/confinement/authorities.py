@@ -1,8 +1,9 @@
 """Keep the certificate authorities of cells whose way out reads TLS, and show each cell the bundle that it trusts.
 
 An authority is made by a child before each cell, and ends with the cell. Its key is known to the daemon and the way out
-alone. It lies in a file of epad's state, mode 0600, for as long as the cell lives: a cell outlives its daemon, and the
-programs in it have read their bundle by then. No cell sees that directory, whatever its policy.
+alone. It lies in a file of epad's state, mode 0600, for as long as the cell lives, sealed where this machine seals by
+itself: a cell outlives its daemon, and the programs in it have read their bundle by then. No cell sees that directory,
+whatever its policy.
 """
 
 from __future__ import annotations
@@ -20,10 +21,13 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import structlog
 
 from epad.confinement.errors import ConfinementError
 from epad.confinement.policy import Policy
 from epad.runtime.owner_file import write_for_owner
+from epad.secrets.errors import SecretError
+from epad.secrets.own_keys import OwnKeys
 from runners.egress.messages import Authority
 
 MAKE_SECONDS: Final = 30.0
@@ -35,6 +39,7 @@ VARIABLES: Final = (
     "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH",
 )
 """By each of these some program or library is told whom to trust."""
+_SUFFIX: Final = ".authority"
 _HOME: Final = Path(__file__).parents[2]
 _BUNDLES: Final = (
     "/etc/ssl/certs/ca-certificates.crt",
@@ -64,8 +69,9 @@ def system_bundle(places: Iterable[str] = _BUNDLES) -> str:
 class Authorities:
     """Keeps the authority of each living cell that has one. `shown` gives the directory that a cell shows."""
 
-    def __init__(self, directory: Path, shown: Callable[[str], Path]) -> None:
+    def __init__(self, directory: Path, shown: Callable[[str], Path], keys: OwnKeys | None = None) -> None:
         self._directory = directory
+        self._keys = keys
         self._shown = shown
         self._known: dict[str, Authority | None] = {}
 
@@ -79,7 +85,7 @@ class Authorities:
         authority = await _made(name, sorted(policy.intercept))
         try:
             self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-            write_for_owner(self._path(name), msgspec.json.encode(authority))
+            await self._keep(name, msgspec.json.encode(authority))
             shown.mkdir(parents=True, exist_ok=True)
             for path, mode in ((shown.parent, 0o711), (shown, 0o755)):
                 path.chmod(mode)  # another user's programs read it too
@@ -92,6 +98,19 @@ class Authorities:
             raise ConfinementError(f"its certificates cannot be written: {error}", where=name) from error
         self._known[name] = authority
         return shown
+
+    async def load(self) -> None:
+        """Open the authorities of cells that have outlived a daemon; one that cannot be opened is told."""
+        for path in self._directory.glob(f"*{_SUFFIX}") if self._keys is not None else ():
+            name = path.name.removesuffix(_SUFFIX)
+            try:
+                data = await self._keys.read(path, f"authority-{name}") if self._keys else b""
+                self._known[name] = msgspec.json.decode(data, type=Authority)
+            except (OSError, SecretError, msgspec.MsgspecError) as error:
+                effect = "what its programs send to the hosts of intercept is passed on unread, and nothing filled in"
+                structlog.get_logger("epad.confinement").error(
+                    "egress.authority_lost", subsystem=name, error=str(error), effect=effect
+                )
 
     def of(self, subsystem: str) -> Authority | None:
         """Return the authority of a living cell; None for one whose tunnels are all passed on unread."""
@@ -110,8 +129,14 @@ class Authorities:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 
+    async def _keep(self, subsystem: str, data: bytes) -> None:
+        if self._keys is None:
+            write_for_owner(self._path(subsystem), data)
+        else:
+            await self._keys.keep(self._path(subsystem), f"authority-{subsystem}", data)
+
     def _path(self, subsystem: str) -> Path:
-        return self._directory / f"{subsystem}.authority"
+        return self._directory / f"{subsystem}{_SUFFIX}"
 
 
 async def _made(cell: str, hosts: Iterable[str]) -> Authority:

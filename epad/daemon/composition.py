@@ -94,7 +94,7 @@ def make_foundation(given: Given, joints: Joints) -> Foundation:
     uses = LastUses(stores.database, events, clock)
     vault = open_vault(directories.secrets, os.environ, uses, clock)
     decoys = load_decoys(directories.decoys)
-    contents = CellContents(decoys, Authorities(directories.cells, directories.trusted))
+    contents = CellContents(decoys, Authorities(directories.cells, directories.trusted, vault.own_keys()))
     way_out = make_way_out(given, joints, policies, events, metrics, contents, vault)
     cells = make_cells(given, joints, policies, way_out, events, metrics, contents)
     return Foundation(
@@ -107,6 +107,7 @@ def make_foundation(given: Given, joints: Joints) -> Foundation:
         access=access,
         cells=cells,
         decoys=decoys,
+        authorities=contents.authorities,
         way_out=way_out,
         integrity=Integrity(
             directories.ledger_database,

@@ -95,6 +95,7 @@ class Composition:
         foundation, loaded = self._core.foundation, self._stores.loaded
         await foundation.secret_uses.load()
         await unlock_at_start(foundation.secrets, os.environ)
+        await foundation.authorities.load()
         self.decider.restore(loaded)
         self.recorder.started(self.config, loaded)
         self.controller.resume()

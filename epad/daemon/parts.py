@@ -10,6 +10,7 @@ from epad.audit.trail import AuditTrail
 from epad.configuration.directories import Directories
 from epad.configuration.schema import Config
 from epad.confinement.approvals import OpenQuestion
+from epad.confinement.authorities import Authorities
 from epad.confinement.cells import Cells
 from epad.confinement.decoys import Decoys
 from epad.confinement.way_out import WayOut
@@ -83,6 +84,7 @@ class Foundation:
     access: Access
     cells: Cells
     decoys: Decoys
+    authorities: Authorities
     way_out: WayOut
     integrity: Integrity
     datastores: Datastores

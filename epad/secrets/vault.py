@@ -16,6 +16,7 @@ from msgspec import structs
 
 from epad.secrets.age_key import UnlockedBy
 from epad.secrets.errors import DamagedError, SecretError, UnboundError, UnknownSecretError
+from epad.secrets.own_keys import OwnKeys
 from epad.secrets.purpose import Binding, Purpose, bound, checked_name
 from epad.secrets.sealed_file import FORMAT, LARGEST_VALUE_BYTES, SealedSecret, SecretFiles
 from epad.secrets.sealing import SealedBy, Sealers, sealers_of
@@ -80,6 +81,10 @@ class Vault:
     def used(self, name: str, purpose: Purpose) -> None:
         """Take note that a value which was opened before is used again."""
         self._uses.note(name, purpose)
+
+    def own_keys(self) -> OwnKeys:
+        """Return what keeps epad's own keys sealed, by the same ways."""
+        return OwnKeys(self._sealers)
 
     def tell(self, changed: Changed) -> None:
         """Have somebody told of each change, once it is on the disk."""
