@@ -299,10 +299,7 @@ class WayOut:
                 await self._fill(subsystem)
 
     def _tell(self, subsystem: str) -> None:
-        """Open a subsystem's door, or change its rules, if there is a door and anything is new.
-
-        A door with secrets is opened with them, as soon as they are; one that is open gets its rules at once.
-        """
+        """Open a subsystem's door, once its secrets are; or change the rules of an open one, at once."""
         has_secrets = bool(self._context.policies(subsystem).secrets)
         if has_secrets:
             self._side.start(self._fill(subsystem), "secrets of a door")
@@ -350,6 +347,8 @@ class WayOut:
             self._log.error("egress.not_told", subsystem=subsystem, error=str(error), effect=effect)
             return False
         self._told[subsystem] = kept
+        if not secrets and secrets is not None:
+            self._filled.forget(subsystem)
         return True
 
     def _send(self, order: Order, descriptors: Sequence[int] = ()) -> None:
