@@ -161,8 +161,7 @@ class WayOut:
         """Tell if the policy itself allows a host, whatever the session has read."""
         if subject.session:
             return False
-        policy = self._context.policies(subject.subsystem)
-        return first_match(policy.hosts, subject.host, subject.port) is not None
+        return first_match(self.policy(subject.subsystem).hosts, subject.host, subject.port) is not None
 
     async def _cut(self, order: CloseDoor | CutHost, place: tuple[str, str, int]) -> int:
         """Have connections cut, and wait until they are; return how many. A process that does not is killed."""
