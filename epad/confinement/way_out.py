@@ -159,9 +159,8 @@ class WayOut:
 
     def _is_named(self, subject: HostSubject) -> bool:
         """Tell if the policy itself allows a host, whatever the session has read."""
-        if subject.session:
-            return False
-        return first_match(self.policy(subject.subsystem).hosts, subject.host, subject.port) is not None
+        rules = () if subject.session else self.policy(subject.subsystem).hosts
+        return first_match(rules, subject.host, subject.port) is not None
 
     async def _cut(self, order: CloseDoor | CutHost, place: tuple[str, str, int]) -> int:
         """Have connections cut, and wait until they are; return how many. A process that does not is killed."""

@@ -161,11 +161,8 @@ def make_operations(
             foundation.tools.vault if foundation.tools else None,
             lambda: stores.ledger.read(lambda connection: states_of(connection, EFFECT)),
         ),
-<<<<<<< HEAD
         recorded_orders=RecordedOrders(foundation.audit),
-=======
         secret_vault=foundation.secrets,
->>>>>>> ca494a9d (Open upstream keys and secrets of cells from the vault; epactl secret)
     )
 
 

@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Final, Literal
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, structs
 
 from epad.confinement.approvals import APPROVED_SECONDS
 from epad.operations.registry import MAX_REASON_CHARACTERS
 from statemachine.phase import Phase
+
+SECRET_FIELDS: Final = frozenset({"value", "passphrase"})
+"""The fields of bodies that are put nowhere."""
 
 
 class OrderBody(Struct, frozen=True, forbid_unknown_fields=True):
     """The body of every order."""
 
     reason: Annotated[str, Meta(min_length=1, max_length=MAX_REASON_CHARACTERS)]
+
+    def recorded(self) -> dict[str, Any]:
+        """Return what of it is put on record: every field that no text has to keep to itself."""
+        return structs.asdict(self)
 
 
 class ReloadOrder(OrderBody, frozen=True, forbid_unknown_fields=True):
@@ -53,6 +60,10 @@ class HiddenBody(OrderBody, frozen=True, forbid_unknown_fields=True):
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(...)"
+
+    def recorded(self) -> dict[str, Any]:
+        """Return it without what is secret in it."""
+        return {name: value for name, value in structs.asdict(self).items() if name not in SECRET_FIELDS}
 
 
 class BoundTo(Struct, frozen=True, forbid_unknown_fields=True):

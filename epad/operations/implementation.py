@@ -86,6 +86,7 @@ class DaemonOperations(AgentOperations, SecretOrders):
     learning: Recordings
     starts: Starts
     recorded_orders: RecordedOrders
+    secret_vault: Vault
 
     def status(self) -> Status:
         return self.daemon_status.render()

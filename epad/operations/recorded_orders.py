@@ -11,8 +11,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from msgspec.structs import asdict
-
 from epad.answers.orders import Result
 from epad.audit.described import entry
 from epad.audit.trail import AuditTrail
@@ -44,7 +42,7 @@ class RecordedOrders:
         self, order: Operation, name: str, body: OrderBody, by: str, work: Callable[[], Awaitable[Result]]
     ) -> Result:
         """Record an order, do its work, and record the result. Raises ConflictError, and the work's own errors."""
-        asked = _Asked(order, name, by, asdict(body))
+        asked = _Asked(order, name, by, body.recorded())
         why = await self._trail.write(
             asked.noted("given", body.reason.strip(), "given", self._trail.now_ns())
         )

@@ -12,11 +12,8 @@ import pytest
 import structlog
 from epad_story import Story, in_lifeboat
 from fake_operations import asked
-<<<<<<< HEAD
 from noted_audits import NotedAudits
-=======
 from secret_world import quick_vault
->>>>>>> ca494a9d (Open upstream keys and secrets of cells from the vault; epactl secret)
 
 from epad.answers.confinement import Approvals
 from epad.answers.decisions import Recovery
@@ -99,11 +96,8 @@ class Bench:
             learning=self,
             tool_looks=cast("ToolLooks", self),
             memory_orders=MemoryOrders(None, lambda: asyncio.sleep(0, ())),
-<<<<<<< HEAD
             recorded_orders=RecordedOrders(AuditTrail(NotedAudits(), self.story.clock)),
-=======
             secret_vault=quick_vault(directory / "secrets")[0],
->>>>>>> ca494a9d (Open upstream keys and secrets of cells from the vault; epactl secret)
         )
 
     names = ("memory",)
