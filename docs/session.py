@@ -118,6 +118,7 @@ CHAPTERS = (
             Typed("epactl approvals revoke files.example", 4),
             Typed("epactl changes list"),
             Typed('epactl changes accept chat --reason "I wrote that"', 1),
+            Typed("epactl agents"),
             Typed("epactl memory list", 1),
             Typed("epactl memory verify", 1),
             Typed('epactl memory promote port --reason "true of every run" --dry-run'),

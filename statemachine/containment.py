@@ -61,7 +61,8 @@ class Containable:
     """Describes a subsystem to the ladder. `layer` is above that of everything it depends on.
 
     `essential` decides whether a recovery repairs or parks it, and nothing about a hold. `background` says that it may
-    be cut for the others' sake, `needed` that another subsystem depends on it.
+    be cut for the others' sake, `needed` that another subsystem depends on it. `parent` is the one that has spawned it,
+    empty for others: that one's holds are its own too.
     """
 
     name: str
@@ -70,6 +71,7 @@ class Containable:
     layer: int = 0
     background: bool = False
     needed: bool = field(default=False, compare=False)
+    parent: str = field(default="", compare=False)
 
 
 _NOBODY: Mapping[str, str] = MappingProxyType({})
@@ -120,7 +122,20 @@ def reasons_to_hold(
             *_for_the_others(s, phase, short=short),
         ]
         reasons[s.name] = [_within_reach(hold, s) for hold in sorted(holds, key=lambda hold: -hold.rung)]
-    return reasons
+    parents = {s.name: s.parent for s in subsystems if s.parent in reasons}
+    if not parents:
+        return reasons
+    joined = {name: [*holds, *_of_parents(name, parents, reasons)] for name, holds in reasons.items()}
+    return {name: sorted(holds, key=lambda hold: -hold.rung) for name, holds in joined.items()}
+
+
+def _of_parents(name: str, parents: Mapping[str, str], reasons: Mapping[str, Sequence[Hold]]) -> list[Hold]:
+    """Return the holds of a spawned agent's parent, and of that one's."""
+    holds: list[Hold] = []
+    while name in parents:
+        name = parents[name]
+        holds += [replace(hold, reason=f"its parent {name} is held: {hold.reason}") for hold in reasons[name]]
+    return holds
 
 
 def tools_among(names: Iterable[str], subsystems: Iterable[Containable]) -> list[Containable]:

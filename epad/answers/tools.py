@@ -41,6 +41,8 @@ class TracedSession(TypedDict):
     subsystem: str
     tier: str
     parent: str
+    template: str
+    why: str
     began_at: str
     began_by: str
     ended_at: str
@@ -84,14 +86,31 @@ class TracedTurn(TypedDict):
     undo: str
 
 
+class TracedSpawn(TypedDict):
+    """Tells of an agent that a session has asked for: by which template, and why.
+
+    `asked` has the same of that one's own. `agent` is null where the ledger has no sound record of its session.
+    """
+
+    session: str
+    template: str
+    reason: str
+    by: str
+    at: str
+    agent: TracedSession | None
+    asked: Sequence[TracedSpawn]
+
+
 class Trace(TypedDict):
     """Holds a page of a session's turns, in the order in which they began; `session` is null where there is none.
 
-    `sessions` names those of its subsystem, oldest first. `after` asks for the next page, and is 0 on the last one.
+    `sessions` names those of its subsystem, oldest first; `spawned` the agents that it has asked for. `after` asks for
+    the next page, and is 0 on the last one.
     """
 
     session: TracedSession | None
     sessions: Sequence[TracedSession]
+    spawned: Sequence[TracedSpawn]
     turns: Sequence[TracedTurn]
     after: int
 

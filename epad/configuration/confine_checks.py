@@ -34,6 +34,12 @@ def check_confine(config: Config) -> Iterator[Complaint]:
             yield from _check_intercept((*path, "confine", "intercept"), spec.confine)
         if confine_of(name, config).profile != "open" and spec.kind == "process":
             yield from _check_inside(path, name, spec, config)
+    for name, agent in config.agents.items():
+        if agent.confine is not None:
+            path = ("agents", name, "confine")
+            yield from _check_table(path, agent.confine, SubsystemConfig())
+            yield from _check_secrets((*path, "secrets"), agent.confine, config)
+            yield from _check_intercept((*path, "intercept"), agent.confine)
 
 
 def _check_table(path: KeyPath, confine: ConfineConfig, spec: SubsystemConfig) -> Iterator[Complaint]:

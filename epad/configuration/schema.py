@@ -10,6 +10,7 @@ from typing import Annotated, Literal
 
 from msgspec import Meta, Struct
 
+from epad.configuration.agent_schema import AgentConfig
 from epad.configuration.confine_schema import ConfineConfig, HouseConfineConfig
 from epad.configuration.notify_schema import NotifyConfig
 from epad.configuration.persons_schema import PersonConfig, ProxyConfig
@@ -386,3 +387,4 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     upstreams: dict[Name, UpstreamConfig] = {}
     datastores: dict[Name, DatastoreConfig] = {}
     subsystems: dict[Name, SubsystemConfig] = {}
+    agents: dict[Name, AgentConfig] = {}

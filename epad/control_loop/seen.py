@@ -19,10 +19,16 @@ class Seen(Struct, frozen=True):
     victims: dict[str, str] = {}
     background: tuple[str, ...] = ()
     needed: tuple[str, ...] = ()
+    parents: dict[str, str] = {}
 
     def containables(self) -> list[Containable]:
         return [
-            Containable(*one, background=one[0] in self.background, needed=one[0] in self.needed)
+            Containable(
+                *one,
+                background=one[0] in self.background,
+                needed=one[0] in self.needed,
+                parent=self.parents.get(one[0], ""),
+            )
             for one in self.subsystems
         ]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import graphlib
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from epad.configuration.schema import SubsystemConfig
@@ -48,6 +48,7 @@ class WorldContext:
     victims: Callable[[], Mapping[str, str]] = dict
     stores_to_restore: Callable[[], Mapping[str, str]] = dict
     on_journal_failed: Callable[[str], Awaitable[None]] = _nobody
+    parent_of: Mapping[str, str] = field(default_factory=dict)
 
 
 class DaemonWorld:
@@ -71,6 +72,7 @@ class DaemonWorld:
                 layer,
                 background=subsystems[name].background,
                 needed=name in needed,
+                parent=self._context.parent_of.get(name, ""),
             )
             for layer, names in enumerate(dependency_layers(subsystems))
             for name in names
@@ -85,7 +87,8 @@ class DaemonWorld:
         return self._containables
 
     def failed(self) -> frozenset[str]:
-        return self._context.supervisor.failed()
+        # An agent that was spawned ends with its failure, and is not started again.
+        return self._context.supervisor.failed() - self._context.parent_of.keys()
 
     def damaged(self) -> frozenset[Target]:
         stores = {

@@ -40,7 +40,7 @@ from epad.gateway.money import Prices
 from epad.gateway.own_listeners import doors
 from epad.gateway.parts import GatewayParts
 from epad.gateway.server import Gateway
-from epad.gateway.side_routes import NoSideRoutes, SideRoutes
+from epad.gateway.side_routes import ManySideRoutes, NoSideRoutes, SideRoutes
 from epad.gateway.spending import SpendingBook
 from epad.gateway.tokenizing import load_tokenizers
 from epad.gateway.upstream import Upstreams
@@ -235,7 +235,8 @@ def make_side(foundation: Foundation, *, old_clients: bool) -> SideRoutes:
         return NoSideRoutes()
     log = structlog.get_logger("epad.tools")
     resources = ResultResources(foundation.tools.results)
-    return ToolDoor(foundation.tools.calls, log, old_clients=old_clients, resources=resources)
+    door = ToolDoor(foundation.tools.calls, log, old_clients=old_clients, resources=resources)
+    return ManySideRoutes(door, foundation.tools.agent_door)
 
 
 def make_responses(
@@ -317,6 +318,7 @@ def make_world(
         victims=probing.watchers.cascade.waiting,
         stores_to_restore=foundation.datastores.to_restore,
         on_journal_failed=responses.rescue.journal_failed,
+        parent_of=given.stores.agents.parent_of,
     )
     world = DaemonWorld(given.config.subsystems, context)
     world.serve([upstream.served_by for upstream in given.config.upstreams.values()])

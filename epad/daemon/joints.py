@@ -8,7 +8,7 @@ method here, to a part that a later step makes. `connect` closes the circles, on
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,7 @@ class Joints:
         self._core.probing.exits.exited(event)
         if (tools := self._core.foundation.tools) is not None:
             tools.calls.session_log.exited(event)
+            tools.spawning.exited(event.subsystem, event.status, wanted=event.wanted)
         self._also_exited(event)
 
     def remember(self, subsystem: str, failed_at: Sequence[float]) -> None:
@@ -165,6 +166,10 @@ class Joints:
     def line_of(self, subsystem: str) -> str:
         """Say in one line how a subsystem is held."""
         return self._surfaces.daemon_status.report.line_of(subsystem)
+
+    async def adopt(self, change: Callable[[Config], Config]) -> None:
+        """Put a change in force that is in no file. Raises EpadError."""
+        await self._surfaces.reloader.adopt(change)
 
     async def apply(self, changes: Changes) -> None:
         await self._surfaces.live.apply(changes)

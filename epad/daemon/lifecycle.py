@@ -147,7 +147,9 @@ class Composition:
         return [(lane, self._core.control.responder.run(lane)) for lane in Lane]
 
     async def stop_doors(self) -> None:
-        """Let nothing new in: no wall-clock job, no order, no turn."""
+        """Let nothing new in: no wall-clock job, no order, no turn, no agent."""
+        if self._core.foundation.tools is not None:
+            self._core.foundation.tools.spawning.close()
         self.schedule.stop()
         await self._surfaces.api.stop()
         await self._surfaces.page.stop()

@@ -242,7 +242,7 @@ class Daemon:
         """Open the files on the disk, and make every part."""
         clock, boot = SystemClock(), boot_id()
         stores = await open_stores(self._config, self._directories, clock, boot, reading.read)
-        in_force = stores.budget_changes.applied
+        in_force = stores.in_force
         composition = compose(
             Given(
                 config=in_force(self._config),

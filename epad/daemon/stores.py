@@ -6,8 +6,11 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
+from epad.agents.answer import read_answer
+from epad.agents.book import AGENT_SCHEMA, AgentBook
 from epad.configuration.directories import Directories
 from epad.configuration.schema import BudgetConfig, Config, LimitsConfig, SharedBudgetConfig
 from epad.confinement.host_questions import HostSubject
@@ -35,7 +38,7 @@ from epad.simulate.recorder import RECORDING_SCHEMA
 from epad.storage.database import Database, DatabaseError
 from epad.storage.event_log import EVENT_SCHEMA
 from epad.storage.open_file import OpenFiles
-from epad.supervisor.records import PROCESS_SCHEMA
+from epad.supervisor.records import PROCESS_SCHEMA, ProcessRecords
 from epad.tools.repeats import TOOL_ANSWER_SCHEMA
 from statemachine.clock import Clock
 
@@ -55,6 +58,7 @@ SCHEMA = (
     + KNOWN_HOST_SCHEMA
     + TOOL_ANSWER_SCHEMA
     + USE_SCHEMA
+    + AGENT_SCHEMA
 )
 REQUESTS_NS = int(REQUEST_SECONDS * 1e9)
 
@@ -85,6 +89,11 @@ class Stores:
     starts: Starts
     known_hosts: KnownHosts
     approved_hosts: Sequence[HostSubject]
+    agents: AgentBook
+
+    def in_force(self, config: Config) -> Config:
+        """Return a configuration as it was read, with the limits that a person has changed and the agents that live."""
+        return self.agents.applied(self.budget_changes.applied(config))
 
     def budget_orders(self, reloader: Reloader, clock: Clock) -> BudgetOrders:
         """Make the part that shows and changes budgets."""
@@ -102,8 +111,8 @@ class Stores:
         with self.budgets.noting() as noted:
             marks = await self.clock_marks.load()
             spends, now = await spends_before(config, self.ledger, self.costs, marks)
-            groups = await remember_groups(self.database, _groups(config))
-            shared = shared_budgets(config, groups)
+            groups = await remember_groups(self.database, _groups(config, self.agents))
+            shared = shared_budgets(config, groups, self.agents.parent_of)
             self.budgets.configure(budget_limits(config), config.gateway.max_in_flight, shared)
             self.budgets.restore_fresh([*spends, *(spend.aged(now) for spend in noted)], now)
 
@@ -165,7 +174,8 @@ async def open_stores(
     await identities.load()
     costs = CostBook(database, clock, boot_id)
     await costs.settle_left_open()
-    groups = await remember_groups(database, _groups(config))
+    agents = await _agents(database, config, directories, boot_id)
+    groups = await remember_groups(database, _groups(config, agents))
     marks = ClockMarks(database, clock, boot_id)
     changes = BudgetChanges(database, clock, config)
     await changes.load()
@@ -176,7 +186,9 @@ async def open_stores(
         ledger=ledger,
         journal=journal,
         identities=identities,
-        budgets=await _budgets(changes.applied(config), groups, ledger, costs, await marks.load()),
+        budgets=await _budgets(
+            agents.applied(changes.applied(config)), groups, agents, ledger, costs, await marks.load()
+        ),
         costs=costs,
         loaded=await journal.load(),
         totals=await ledger.totals(),
@@ -186,15 +198,33 @@ async def open_stores(
         starts=starts,
         known_hosts=known_hosts,
         approved_hosts=await known_hosts.approved(),
+        agents=agents,
     )
 
 
+async def _agents(database: Database, config: Config, directories: Directories, boot_id: str) -> AgentBook:
+    """Return the book of agents, after the end of those that cannot go on. Raises DatabaseError."""
+    book = AgentBook(database)
+    await book.load()
+    processes = await ProcessRecords(database, boot_id).load()
+    await book.end_lost(config.subsystems.keys(), processes.keys(), partial(read_answer, directories))
+    return book
+
+
 async def _budgets(
-    config: Config, groups: Mapping[str, str], ledger: Ledger, costs: CostBook, marks: Marks
+    config: Config,
+    groups: Mapping[str, str],
+    agents: AgentBook,
+    ledger: Ledger,
+    costs: CostBook,
+    marks: Marks,
 ) -> Budgets:
     """Make the budgets with the amounts spent before: a restart gives no one a fresh minute or month."""
-    budgets = Budgets(budget_limits(config), config.gateway.max_in_flight, shared_budgets(config, groups))
-    budgets.restore(*await spends_before(config, ledger, costs, marks))
+    shared = shared_budgets(config, groups, agents.parent_of)
+    budgets = Budgets(budget_limits(config), config.gateway.max_in_flight, shared)
+    spends, now = await spends_before(config, ledger, costs, marks)
+    budgets.restore(spends, now)
+    budgets.carve_again(agents.carved(), now)
     return budgets
 
 
@@ -203,16 +233,17 @@ def budget_limits(config: Config) -> dict[str, BudgetConfig]:
     return {name: spec.budget for name, spec in config.subsystems.items() if spec.gateway}
 
 
-def _groups(config: Config) -> dict[str, str]:
-    return {name: spec.group for name, spec in config.subsystems.items()}
+def _groups(config: Config, agents: AgentBook) -> dict[str, str]:
+    return {name: spec.group for name, spec in config.subsystems.items() if name not in agents.parent_of}
 
 
-def shared_budgets(config: Config, groups: Mapping[str, str]) -> SharedBudgets:
+def shared_budgets(config: Config, groups: Mapping[str, str], parent_of: Mapping[str, str]) -> SharedBudgets:
     """Return the shared budgets; `groups` has the subsystems too that are configured no more."""
     return SharedBudgets(
         groups={name: group.budget for name, group in config.groups.items()},
         group_of=groups,
         everyone=config.budgets.get("global", SharedBudgetConfig()),
+        parent_of=parent_of,
     )
 
 

@@ -7,6 +7,9 @@ from dataclasses import dataclass
 
 import structlog
 
+from epad.agents.door import AgentDoor
+from epad.agents.spawning import Spawning
+from epad.answers.agents import SpawnedAgent
 from epad.answers.orders import Limit
 from epad.answers.tools import ToolCategory
 from epad.confinement.zygote import Zygote
@@ -52,6 +55,9 @@ class Tooling:
     adopting: Callable[[], Awaitable[None]]
     labels: Labels
     results: ResultStore
+    spawning: Spawning
+    agent_door: AgentDoor
+    agents: Callable[[], list[SpawnedAgent]]
 
     @property
     def pids(self) -> frozenset[int]:
@@ -94,6 +100,7 @@ class Tooling:
             structlog.get_logger("epad.tools").error("tools.sessions_not_adopted", error=str(error))
         finally:
             self.labels.known = True
+        await self.spawning.adopt()
 
     async def close(self) -> None:
         """End each call under way, the workers, the stores' child, and the zygote."""

@@ -7,11 +7,13 @@ from functools import partial
 
 import structlog
 
+from epad.agents.listing import listed
 from epad.answers.orders import Limit
 from epad.confinement.planning import MachinePlanner
 from epad.confinement.policies import Policies
 from epad.confinement.way_out import WayOut
 from epad.confinement.zygote import Zygote
+from epad.daemon.agents import make_agents, usage_of
 from epad.daemon.joints import Joints
 from epad.daemon.own_tools import make_own_tools
 from epad.daemon.parts import Given
@@ -34,7 +36,7 @@ from epad.tools.processes import Processes
 from epad.tools.rates import CallRates
 from epad.tools.repeats import Repeats
 from epad.tools.results import ResultStore
-from epad.tools.sessions import Sessions
+from epad.tools.sessions import Sessions, process_of_agent
 from epad.tools.undo_store import UndoStore
 from epad.tools.undoing import Undoing
 from epad.tools.worker_cell import CellStarter
@@ -55,7 +57,12 @@ def make_tools(
     settings, workers = ToolSettings(lambda: joints.config, starter.workspace), Workers(starter, log)
     processes = Processes(joints.snapshot, ProcessTable(given.boot_id).identity)
     run = f"{given.boot_id}/{given.stores.ledger.epoch}"
-    sessions = Sessions(processes.name, settings.tier, run, settings.labels)
+    agents = given.stores.agents
+
+    def process_of(subsystem: str) -> str:
+        return process_of_agent(subsystem) if subsystem in agents.living else processes.name(subsystem)
+
+    sessions = Sessions(process_of, settings.tier, run, settings.labels)
     rates = CallRates(settings.calls_per_minute, given.clock)
     output = OutputBudget(settings.output_tokens_per_hour, given.clock)
     series, vault = ToolSeries(metrics), VaultChild(given.directories.vault, log)
@@ -100,6 +107,7 @@ def make_tools(
             repeats=Repeats(given.stores.database, given.stores.ledger, given.clock, log),
         )
     )
+    spawning, agent_door = make_agents(given, joints, sessions, calls.session_log, consents)
     return Tooling(
         calls=calls,
         workers=workers,
@@ -114,6 +122,9 @@ def make_tools(
         adopting=partial(calls.session_log.adopt, sessions, given.stores.ledger, settings.is_present),
         results=results,
         labels=Labels(sessions),
+        spawning=spawning,
+        agent_door=agent_door,
+        agents=partial(listed, agents, lambda name: usage_of(given, name)),
     )
 
 

@@ -22,6 +22,7 @@ from epad.epactl.commands import (
     upgrade,
     watch,
 )
+from epad.epactl.commands import agents as ctl_agents
 from epad.epactl.commands import audit as ctl_audit
 from epad.epactl.commands import budget as ctl_budget
 from epad.epactl.commands import checkpoint as ctl_checkpoint
@@ -127,6 +128,7 @@ def make_parser() -> argparse.ArgumentParser:
         _add_usage,
         ctl_audit.add_commands,
         ctl_tools.add_commands,
+        ctl_agents.add_commands,
         ctl_memory.add_commands,
         ctl_secrets.add_commands,
         _add_operations,

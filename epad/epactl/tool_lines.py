@@ -9,7 +9,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from epad.answers.tools import ToolLine, ToolList, TracedEffect, TracedSession, TracedTurn
+    from epad.answers.tools import ToolLine, ToolList, TracedEffect, TracedSession, TracedSpawn, TracedTurn
 
 MOST_DEPTH = 8  # a model's turn, a tool's, the undo of it: what asks for itself is no tree
 SHORT_DIGITS = 12  # of a hash: enough to compare by eye
@@ -63,11 +63,31 @@ def session_lines(session: TracedSession | None, subject: str | None) -> list[st
         f"began {clean(session['began_at'])} by {clean(session['began_by']) or '-'}",
     ]
     if session["parent"]:
-        lines.append(f"asked for by the session {clean(session['parent'])}")
+        template = f", by [agents.{clean(session['template'])}]" if session["template"] else ""
+        lines.append(
+            f"asked for by the session {clean(session['parent'])}{template}: {clean(session['why'])}"
+        )
     if session["ended_at"]:
         why = f": {clean(session['ended_why'])}" if session["ended_why"] else ""
         lines.append(f"ended {clean(session['ended_at'])} by {clean(session['ended_by']) or '-'}{why}")
     return lines
+
+
+def spawned_lines(spawned: Sequence[TracedSpawn], indent: str = "") -> Iterator[str]:
+    """Yield a line for each agent that a session has asked for, with theirs below it."""
+    for one in spawned:
+        agent = one["agent"]
+        told = "its record is not sound"
+        if agent is not None:
+            end = (
+                f"ended by {clean(agent['ended_by'])}: {clean(agent['ended_why'])}"
+                if agent["ended_at"]
+                else "lives"
+            )
+            told = f"{clean(agent['subsystem'])}, tier {clean(agent['tier'])}, {end}"
+        yield f"{indent}{clean(one['at'])}  asked for [agents.{clean(one['template'])}]: {clean(one['reason'])}"
+        yield f"{indent}    {told}  [{clean(one['session'])}]"
+        yield from spawned_lines(one["asked"], f"{indent}  ")
 
 
 def sessions_table(sessions: Sequence[TracedSession], style: Style = PLAIN) -> list[str]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TypeVar
 
 from msgspec import Struct, structs
 
 from epad.configuration.schema import BudgetConfig, SharedBudgetConfig
 from epad.gateway.allowance import Room
+from epad.gateway.carves import Carved, Carves
 from epad.gateway.errors import BudgetError
 from epad.gateway.limits import (
     IN_FLIGHT,
@@ -28,10 +29,23 @@ from epad.gateway.limits import (
     Window,
     WindowShape,
 )
+from epad.gateway.spend import NotedSpend, Spend
 
 __all__ = [
-    "IN_FLIGHT", "LONGEST_WINDOW_SECONDS", "OVERRUN", "WINDOWS", "Budgets", "Refused", "Reservation",
-    "SharedBudgets", "Spend", "Usage", "Window", "WindowShape",
+    "IN_FLIGHT",
+    "LONGEST_WINDOW_SECONDS",
+    "OVERRUN",
+    "WINDOWS",
+    "Budgets",
+    "Carved",
+    "NotedSpend",
+    "Refused",
+    "Reservation",
+    "SharedBudgets",
+    "Spend",
+    "Usage",
+    "Window",
+    "WindowShape",
 ]  # fmt: skip
 
 T = TypeVar("T")
@@ -55,41 +69,17 @@ class Reservation(Struct, frozen=True):
 
 
 @dataclass(frozen=True, slots=True)
-class Spend:
-    """Holds an amount spent before a restart, and its age; below 0 is now."""
-
-    subsystem: str
-    tokens: int
-    age_seconds: float
-    microusd: int = 0
-    requests: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class NotedSpend:
-    """Holds an amount spent at a time of the monotonic clock."""
-
-    subsystem: str
-    tokens: int
-    microusd: int
-    requests: int
-    at: float
-
-    def aged(self, now: float) -> Spend:
-        """Return the same, as old as it is now."""
-        return Spend(self.subsystem, self.tokens, now - self.at, self.microusd, self.requests)
-
-
-@dataclass(frozen=True, slots=True)
 class SharedBudgets:
     """Holds the budgets above a subsystem's own: each group's, the group of each subsystem, and everyone's.
 
     `group_of` may name subsystems that are no longer configured: their spending still counts for their group.
+    `parent_of` names the parent of each agent that was ever spawned: its spending counts for that one.
     """
 
     groups: Mapping[str, SharedBudgetConfig]
     group_of: Mapping[str, str]
     everyone: SharedBudgetConfig
+    parent_of: Mapping[str, str] = field(default_factory=dict)
 
 
 _NO_BUDGET = "{!r} has no budget: it is not in [subsystems]"
@@ -135,6 +125,8 @@ class Budgets:
         self._all: dict[str, Scope] = {}
         self._former: dict[str, tuple[Scope, ...]] = {}
         self._group_of: Mapping[str, str] = {}
+        self._parent_of: Mapping[str, str] = {}
+        self._carves = Carves(self._known_scopes)
         self._everyone: tuple[Scope, ...] = ()
         self._asked: _BySubsystem[_Asked] = _BySubsystem()
         self._open: dict[int, Reservation] = {}
@@ -157,17 +149,17 @@ class Budgets:
         # A turn of a subsystem that is configured no more has still to be settled.
         self._former |= self._scopes
         self._everyone = (everyone,)
-        self._group_of = shared.group_of
-        self._scopes = _BySubsystem(
-            {
-                name: (
-                    self._scope(name, limits),
-                    *([groups[shared.group_of[name]]] if shared.group_of.get(name) else []),
-                    everyone,
-                )
-                for name, limits in budgets.items()
-            }
-        )
+        self._group_of, self._parent_of = shared.group_of, shared.parent_of
+        scopes: dict[str, tuple[Scope, ...]] = {}
+        for name, limits in budgets.items():
+            if name in shared.parent_of:
+                scopes[name] = (self._scope(name, self._carves.limited(name, limits)),)
+            else:
+                group = groups.get(shared.group_of.get(name, ""))
+                own = self._scope(name, limits)
+                scopes[name] = (own, everyone) if group is None else (own, group, everyone)
+        self._scopes = _BySubsystem(scopes)
+        self._former = {n: each for n, each in self._former.items() if n in scopes or not self._is_past(n)}
         self._asked = _BySubsystem({name: _Asked.of(scopes) for name, scopes in self._scopes.items()})
         self._all = {
             GLOBAL_SCOPE: everyone,
@@ -185,9 +177,36 @@ class Budgets:
         known.change(limits)
         return known
 
+    def _known_scopes(self, name: str) -> tuple[Scope, ...]:
+        return self._scopes.get(name) or self._former[name]
+
+    def _is_past(self, name: str) -> bool:
+        """Tell if an agent has ended, with all of its turns, so that nothing of it is to be kept."""
+        return name in self._parent_of and name not in self._carves
+
     def covers(self, subsystem: str) -> bool:
         """Say whether the subsystem is configured; a key may outlive its subsystem."""
         return subsystem in self._scopes
+
+    def carve(self, agent: str, carved: Carved, now: float) -> Refused | None:
+        """Reserve the amount of a new agent in every budget of its parent, or say which limit that would cross.
+
+        Raises BudgetError for an unknown parent.
+        """
+        refused = self._carves.refuses_amount(agent, carved, self._scopes[carved.parent], now)
+        if refused is None:
+            self._former[agent] = (Scope(agent, self._carves.limits(carved)),)
+            self._carves.reserve(agent, carved)
+        return refused
+
+    def carve_again(self, carved: Mapping[str, Carved], now: float) -> None:
+        """Reserve what is left of the amounts of the agents that live, once `restore` has counted their spending."""
+        for agent, amount in carved.items():
+            self._carves.reserve_rest(agent, amount, now)
+
+    def give_back(self, agent: str) -> None:
+        """Give what an agent has not spent back to its parent, once; its turns in flight do so as they are settled."""
+        self._carves.end(agent)
 
     def counts_money(self, subsystem: str) -> bool:
         """Say whether any budget in money applies to the subsystem."""
@@ -210,7 +229,7 @@ class Budgets:
                 refused = scope.overrun or scope.crowded(now) or scope.tokens.refuses(1, now)
                 if refused is not None:
                     return refused
-        return None
+        return self._carves.refuses(subsystem, 0, now) if subsystem in self._parent_of else None
 
     def refuses(self, subsystem: str, tokens: int, now: float, microusd: int = 0) -> Refused | None:
         """Say which limit a reservation of this size would cross; None if it would be made."""
@@ -220,7 +239,7 @@ class Budgets:
             refused = scope.refuses(tokens, microusd, now)
             if refused is not None:
                 return refused
-        return None
+        return self._carves.refuses(subsystem, microusd, now) if subsystem in self._parent_of else None
 
     def rooms(self, subsystem: str, now: float, *, queued: bool = False) -> list[Room]:
         """Return the rest of each limited scope of a subsystem; `queued` if the turn in question waits already."""
@@ -278,6 +297,8 @@ class Budgets:
             return refused
         for scope in self._scopes[subsystem]:
             scope.hold(tokens, microusd, now)
+        if subsystem in self._carves:
+            self._carves.began(subsystem, now)
         for noted in self._noting:
             noted.append(NotedSpend(subsystem, 0, 0, 1, now))
         self._number += 1
@@ -296,9 +317,12 @@ class Budgets:
         """
         if tokens < 0 or microusd < 0 or self._open.pop(reservation.number, None) is None:
             raise BudgetError(f"{reservation} cannot be settled with {tokens} tokens: settled before?")
-        scopes = self._scopes.get(reservation.subsystem) or self._former[reservation.subsystem]
+        scopes = self._known_scopes(reservation.subsystem)
+        held, spent = (reservation.tokens, reservation.microusd), (tokens, microusd)
         for scope in scopes:
-            scope.settle((reservation.tokens, reservation.microusd), (tokens, microusd), now)
+            scope.settle(held, spent, now)
+        if reservation.subsystem in self._carves:
+            self._carves.settled(reservation.subsystem, held, spent, now)
         for noted in self._noting:
             noted.append(NotedSpend(reservation.subsystem, tokens, microusd, 0, now))
         if not learnt and reservation.is_exceeded(tokens, microusd):
@@ -351,7 +375,9 @@ class Budgets:
 
     def _counted_for(self, subsystem: str) -> tuple[Scope, ...]:
         """The scopes that a spend counts in; of a subsystem that is configured no more, the shared ones."""
-        scopes = self._scopes.get(subsystem)
+        scopes, parent = self._scopes.get(subsystem), self._parent_of.get(subsystem)
+        if parent is not None:
+            return (*(scopes or ()), *self._counted_for(parent))
         if scopes is not None:
             return scopes
         group = self._all.get(GROUP_PREFIX + self._group_of.get(subsystem, ""))

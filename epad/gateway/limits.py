@@ -20,6 +20,8 @@ from epad.gateway.money import microusd
 IN_FLIGHT = "max_in_flight"
 REQUESTS = "requests_per_minute"
 OVERRUN = "overrun"
+ENDED = "ended"
+"""Stands in the place of a limit where an agent has ended, whose amount has been given back."""
 IN_ALL_SECONDS = math.inf
 # How long to wait for turns in flight to settle: nobody knows, so ask again soon.
 IN_FLIGHT_RETRY_SECONDS = 1.0
@@ -334,6 +336,15 @@ class Scope:
             or self.tokens.too_large(tokens, now)
             or self.money.too_large(amount_microusd, now)
             or self.crowded(now)
+            or _longer(self.tokens.refuses(tokens, now), self.money.refuses(amount_microusd, now))
+        )
+
+    def too_much(self, tokens: int, amount_microusd: int, now: float) -> Refused | None:
+        """Say which limit an amount would cross that is set aside for more than one turn."""
+        return (
+            self.overrun
+            or self.tokens.too_large(tokens, now)
+            or self.money.too_large(amount_microusd, now)
             or _longer(self.tokens.refuses(tokens, now), self.money.refuses(amount_microusd, now))
         )
 

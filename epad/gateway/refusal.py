@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from epad.gateway.limits import IN_FLIGHT, OVERRUN, REQUESTS, Refused
+from epad.gateway.limits import ENDED, IN_FLIGHT, OVERRUN, REQUESTS, Refused
 from epad.gateway.money import dollars
 from statemachine.containment import Rung
 
@@ -219,8 +219,8 @@ def over_budget(refused: Refused) -> Refusal:
     """A reservation that would cross a limit: too large ever, too large for long, or worth waiting for."""
     if refused.limit in {IN_FLIGHT, REQUESTS}:
         return _too_many(refused)
-    if refused.limit == OVERRUN:
-        return _overrun(refused)
+    if refused.limit in {OVERRUN, ENDED}:
+        return _overrun(refused) if refused.limit == OVERRUN else _ended(refused)
     details = _figures(refused)
     what = _in_words(refused)
     if refused.permanent:
@@ -328,6 +328,11 @@ def _too_many(refused: Refused) -> Refusal:
         retry_after_seconds=_whole_seconds(refused.retry_after_seconds),
         details=_figures(refused),
     )
+
+
+def _ended(refused: Refused) -> Refusal:
+    message = f"the agent {refused.scope} has ended, and its budget has gone back to its parent"
+    return Refusal(403, "permission_error", "agent_ended", message)
 
 
 def _overrun(refused: Refused) -> Refusal:

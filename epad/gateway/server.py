@@ -89,6 +89,10 @@ class Gateway:
         self.path.stop()
         await self._parts.upstreams.stop()
 
+    def gave_back(self) -> None:
+        """Let those that wait look again: an amount was given back to a budget."""
+        self._turns.admission.settled()
+
     def upstreams(self) -> list[status.Upstream]:
         """Return each upstream: its name, its URL, its health, and the reason if it is not healthy."""
         return self._parts.upstreams.status()

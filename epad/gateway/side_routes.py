@@ -45,3 +45,25 @@ class NoSideRoutes:
 
     def error_body(self, path: str, refusal: Refusal) -> bytes:
         raise NotImplementedError
+
+
+class ManySideRoutes:
+    """Joins the routes of several rooms; the first that serves a path has it."""
+
+    def __init__(self, *rooms: SideRoutes) -> None:
+        self._rooms = rooms
+
+    def serves(self, path: str) -> bool:
+        return any(room.serves(path) for room in self._rooms)
+
+    def greet(self, request: Request) -> Response | None:
+        return self._room(request.path).greet(request)
+
+    def receive(self, request: Request, subsystem: str) -> Response | Answering:
+        return self._room(request.path).receive(request, subsystem)
+
+    def error_body(self, path: str, refusal: Refusal) -> bytes:
+        return self._room(path).error_body(path, refusal)
+
+    def _room(self, path: str) -> SideRoutes:
+        return next(room for room in self._rooms if room.serves(path))

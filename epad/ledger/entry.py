@@ -126,6 +126,8 @@ class NoteSession(Struct, frozen=True, gc=False):
     command_sha256: bytes = b""
     reason: str = ""
     by: str = ""
+    child: str = ""
+    template: str = ""
 
 
 class NoteLabel(Struct, frozen=True, gc=False):

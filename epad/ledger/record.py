@@ -227,7 +227,8 @@ class ToolClosed(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.T
 class Session(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.SESSION, 1)):
     """An agent's session began or ended: one start of its process, whose tier never changes.
 
-    `parent` is the session that asked for it, empty for one of the configuration; `by` is who started it.
+    `parent` is the session that asked for it, empty for one of the configuration; `by` is who started it. A record with
+    a `child` is of neither: it says that the session has asked for that one, by a template, and why.
     """
 
     session: str
@@ -242,6 +243,8 @@ class Session(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.SESS
     boot_id: str
     monotonic_ns: int
     epoch: int
+    child: str = ""
+    template: str = ""
 
 
 class Labelled(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.LABELLED, 1)):

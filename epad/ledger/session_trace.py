@@ -111,8 +111,19 @@ def session_named(connection: apsw.Connection, name: str) -> KnownSession | None
 
 def newest_session(connection: apsw.Connection) -> str:
     """Return the name of the session that began last; empty if none did."""
-    begun = [(sequence, one.session) for sequence, one in _sound_sessions(_all(connection)) if one.began]
+    sound_ones = _sound_sessions(_all(connection))
+    begun = [(sequence, one.session) for sequence, one in sound_ones if one.began and not one.child]
     return max(begun)[1] if begun else ""
+
+
+def spawned_by(connection: apsw.Connection, name: str) -> list[Session]:
+    """Return the records by which a session has asked for others, the oldest first."""
+    asked = [
+        (sequence, one)
+        for sequence, one in _sound_sessions(_all(connection))
+        if one.session == name and one.child
+    ]
+    return [one for _, one in sorted(asked, key=lambda each: each[0])]
 
 
 def unended(connection: apsw.Connection) -> list[KnownSession]:
@@ -201,6 +212,8 @@ def _known(records: Iterable[tuple[int, Session]]) -> list[KnownSession]:
     began: dict[str, tuple[int, Session]] = {}
     ended: dict[str, tuple[int, Session]] = {}
     for sequence, record in records:
+        if record.child:
+            continue
         (began if record.began else ended).setdefault(record.session, (sequence, record))
     known: list[KnownSession] = []
     before = 0

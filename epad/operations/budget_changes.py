@@ -98,6 +98,10 @@ class BudgetChanges:
             return None
         return change if getattr(limits_of(self._configured, scope), name) == change.configured else None
 
+    def is_configured(self, scope: str) -> bool:
+        """Tell if a budget is of the configuration: that of a spawned agent is a part of its parent's."""
+        return scope in scopes(self._configured)
+
     def configured(self, scope: str, name: str) -> Number:
         """Return the configured value of a limit. Raises UnknownScopeError."""
         value: Number = getattr(limits_of(self._configured, scope), name)

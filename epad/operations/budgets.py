@@ -10,7 +10,7 @@ from epad.configuration.schema import Config, LimitsConfig
 from epad.gateway.budget import Budgets
 from epad.gateway.limits import IN_FLIGHT
 from epad.gateway.money import MICROUSD
-from epad.operations.budget_changes import BudgetChanges, Number, limits_of, scopes, with_limits
+from epad.operations.budget_changes import BudgetChanges, LimitChange, Number, limits_of, scopes, with_limits
 from epad.operations.reload import Reloader
 from statemachine.clock import Clock
 
@@ -63,6 +63,7 @@ class BudgetOrders:
             _own_unit(name): usage.used / MICROUSD if name.startswith("microusd_") else usage.used
             for name, usage in self.budgets.snapshot(scope, self.clock.monotonic()).items()
         }
+        is_configured = self.changes.is_configured(scope)
         for name in limits.__struct_fields__:
             limit, change = getattr(limits, name), self.changes.in_force(scope, name)
             if not limit and change is None:
@@ -74,9 +75,13 @@ class BudgetOrders:
                 "limit": limit,
                 "used": spent,
                 "left": max(0, limit - spent) if limit else None,
-                "configured": self.changes.configured(scope, name),
-                "origin": f"{change.by}, {change.utc}: {change.reason}" if change else "configured",
+                "configured": self.changes.configured(scope, name) if is_configured else limit,
+                "origin": _origin(change) if is_configured else "out of its parent's budget",
             }
+
+
+def _origin(change: LimitChange | None) -> str:
+    return f"{change.by}, {change.utc}: {change.reason}" if change else "configured"
 
 
 def _own_unit(name: str) -> str:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from epad import EpadError
+from epad.answers.agents import AgentList
 from epad.answers.changes import Measurements
 from epad.answers.confinement import PolicyChanges
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
@@ -364,6 +365,9 @@ class DaemonOperations(AgentOperations, SecretOrders):
         self._note(Operation.ACCEPT_DATASTORE, name, reason, by)
         self.datastores.accept(name)
         return self._result(["the next look takes it as it is; then checkpoints are promoted again"])
+
+    def agents(self) -> AgentList:
+        return {"agents": self.daemon_status.tools.agents()}
 
     def budgets(self) -> Budgets:
         return {"budgets": [*self.budget_orders.show(), *self.daemon_status.tools.limits()]}

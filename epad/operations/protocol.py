@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from epad import EpadError
+from epad.answers.agents import AgentList
 from epad.answers.changes import Measurements
 from epad.answers.confinement import Approvals, PolicyChanges
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
@@ -180,6 +181,10 @@ class Operations(Protocol):
 
     def changes(self) -> Measurements:
         """Return what each subsystem was at its last start."""
+        ...
+
+    def agents(self) -> AgentList:
+        """Return the living agents that agents have spawned."""
         ...
 
     async def memory(self, session: str | None) -> MemoryList:

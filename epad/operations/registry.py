@@ -149,6 +149,13 @@ class Operation(StrEnum):
         "Measurements",
         risk=Risk.CONFIDENTIAL,
     )
+    AGENTS_READ = _read(
+        "agents_read",
+        "/v1/agents",
+        "agents",
+        "Show the living agents that agents have spawned: for whom, why, and what each has left.",
+        "AgentList",
+    )
     MEMORY_READ = _read(
         "memory_read",
         "/v1/memory",

@@ -23,7 +23,7 @@ from epad.storage.event_log import EventKind, EventLog
 # Of the whole: what every decision and every reservation looks up anew.
 LIVE_TABLES = frozenset({
     "policy", "hysteresis", "containment", "budgets", "groups", "upstreams", "prices", "metrics", "web", "confine",
-    "secrets", "persons",
+    "secrets", "persons", "agents",
 })  # fmt: skip
 # Of a subsystem: what its process is given when it starts.
 STARTING = frozenset({"command", "environment", "working_directory", "notifies"})

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 from epad import __version__
 from epad.answers import status as answer
+from epad.answers.agents import SpawnedAgent
 from epad.answers.orders import Limit
 from epad.answers.tools import ToolCategory
 from epad.configuration.confining import confine_of
@@ -69,6 +70,11 @@ class ToolView(Protocol):
         """Return the limits on tools, each with its use."""
         ...
 
+    @property
+    def agents(self) -> Callable[[], list[SpawnedAgent]]:
+        """Return the living agents that agents have spawned."""
+        ...
+
 
 class NoTools:
     """For a daemon without tools."""
@@ -81,6 +87,10 @@ class NoTools:
 
     @property
     def limits(self) -> Callable[[], list[Limit]]:
+        return list
+
+    @property
+    def agents(self) -> Callable[[], list[SpawnedAgent]]:
         return list
 
 

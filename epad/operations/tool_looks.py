@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Final, Literal, TypeVar
 
 import apsw
 
+from epad.agents.agent import MOST_DEPTH
 from epad.answers.decisions import Explanation
-from epad.answers.tools import Standing, ToolLine, ToolList, Trace
+from epad.answers.tools import Standing, ToolLine, ToolList, Trace, TracedSpawn
 from epad.gate.tiers import Tier
 from epad.gate.tool_profile import Profile, narrowed
 from epad.gate.tool_risk import ToolRisk
@@ -81,6 +83,7 @@ class ToolLooks:
         return {
             "session": None if shown is None else turn_words.session(shown),
             "sessions": [turn_words.session(one) for one in sessions],
+            "spawned": await self._read(partial(_spawned, shown.began.session)) if shown else [],
             "turns": [turn_words.turn(one, epoch) for one in page.turns],
             "after": page.after,
         }
@@ -113,6 +116,25 @@ class ToolLooks:
             return await self.ledger.read(work)
         except LedgerError as error:
             raise ConflictError(f"the ledger cannot be read: {error}", "epactl ledger verify") from error
+
+
+def _spawned(session: str, connection: apsw.Connection, depth: int = MOST_DEPTH) -> list[TracedSpawn]:
+    """Return the agents that a session has asked for, and theirs."""
+    spawned: list[TracedSpawn] = []
+    for asked in session_trace.spawned_by(connection, session) if depth else ():
+        known = session_trace.session_named(connection, asked.child)
+        spawned.append(
+            {
+                "session": asked.child,
+                "template": asked.template,
+                "reason": asked.reason,
+                "by": asked.by,
+                "at": turn_words.moment(asked.wall_ns),
+                "agent": None if known is None else turn_words.session(known),
+                "asked": _spawned(asked.child, connection, depth - 1),
+            }
+        )
+    return spawned
 
 
 def _line(definition: Definition, risk: ToolRisk, callers: Mapping[str, tuple[Tier, Profile]]) -> ToolLine:

@@ -43,6 +43,8 @@ def session(known: KnownSession) -> TracedSession:
         "subsystem": began.subsystem,
         "tier": tier_label(began.tier),
         "parent": began.parent,
+        "template": began.template,
+        "why": began.reason,
         "began_at": moment(began.wall_ns),
         "began_by": began.by,
         "ended_at": moment(ended.wall_ns) if ended else "",

@@ -232,6 +232,7 @@ def _seen(world: World) -> Seen:
         victims=dict(world.victims()),
         background=tuple(c.name for c in world.containables() if c.background),
         needed=tuple(c.name for c in world.containables() if c.needed),
+        parents={c.name: c.parent for c in world.containables() if c.parent},
     )
 
 

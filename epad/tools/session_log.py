@@ -3,6 +3,7 @@
 | a session | is recorded as |
 |---|---|
 | has its first call decided about | begun, by the configuration |
+| is an agent's that a session asked for | begun, by that one, which names it too, before its process is there |
 | its process ends, or is ended | ended: by itself or by epad, with the exit and the reason |
 | another session of its subsystem begins, and its end was missed | ended: its process was started anew |
 | is a client's, which has no process here, and the daemon stops | ended with the daemon's run |
@@ -15,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
 
 import apsw
@@ -53,6 +55,17 @@ class ReadLedger(Protocol):
     async def read(self, work: Callable[[apsw.Connection], T]) -> T: ...
 
 
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """Says where a session comes from: of the configuration, or asked for by another session."""
+
+    by: str = CONFIGURATION
+    parent: str = ""
+    reason: str = ""
+    command_sha256: bytes = b""
+    template: str = ""
+
+
 class SessionLog:
     """Knows the sessions whose beginning is on record and whose end is not."""
 
@@ -64,14 +77,53 @@ class SessionLog:
 
     def begin(self, session: Session) -> None:
         """Record that a session begins, before the first record of a call of it; once."""
-        if session.noted:
-            return
+        if not session.noted:
+            self._begin(session, Lineage())
+
+    async def spawned(self, parent: Session, child: Session, lineage: Lineage) -> None:
+        """Record in both sessions that one has asked for the other, whose process is not started yet.
+
+        Raises LedgerError.
+        """
+        self.begin(parent)
+        asked = NoteSession(
+            parent.name,
+            parent.subsystem,
+            True,
+            parent.tier,
+            reason=lineage.reason,
+            by=lineage.by,
+            child=child.name,
+            template=lineage.template,
+        )
+        await self._ledger.note_session(asked)
+        await self._begin(child, lineage)
+
+    def ended(self, subsystem: str, by: str, why: str) -> None:
+        """Record that a session ends, unless its end is on record."""
+        session = self._open.get(subsystem)
+        if session is not None:
+            self._end(session, by, why)
+
+    def _begin(self, session: Session, lineage: Lineage) -> asyncio.Future[int]:
         former = self._open.get(session.subsystem)
         if former is not None and former.name != session.name:
             self._end(former, EPAD, "its process was started anew")
         session.noted = True
         self._open[session.subsystem] = session
-        self._note(NoteSession(session.name, session.subsystem, True, session.tier, by=CONFIGURATION))
+        return self._note(
+            NoteSession(
+                session.name,
+                session.subsystem,
+                True,
+                session.tier,
+                parent=lineage.parent,
+                command_sha256=lineage.command_sha256,
+                reason=lineage.reason,
+                by=lineage.by,
+                template=lineage.template,
+            )
+        )
 
     def labelled(self, session: Session, label: Taint, origin: Origin) -> None:
         """Record a label that a session gets, behind its beginning."""
@@ -131,8 +183,10 @@ class SessionLog:
         reason = why[:_REASON_CHARACTERS]
         self._note(NoteSession(session.name, session.subsystem, False, session.tier, reason=reason, by=by))
 
-    def _note(self, note: NoteSession) -> None:
-        self._watch(self._ledger.note_session(note), note.session, note.subsystem)
+    def _note(self, note: NoteSession) -> asyncio.Future[int]:
+        noted = self._ledger.note_session(note)
+        self._watch(noted, note.session, note.subsystem)
+        return noted
 
     def _watch(self, noted: asyncio.Future[int], session: str, subsystem: str) -> None:
         def done(future: asyncio.Future[int]) -> None:

@@ -121,6 +121,20 @@ class Sessions:
             session.label(self._labels(subsystem), Origin(CONFIGURED))
         return session
 
+    def name_of_agent(self, agent: str) -> str:
+        """Return the name of a spawned agent's session, which is known before its process is started."""
+        return _name(agent, process_of_agent(agent))
+
+    def begin_agent(self, agent: str, tier: Tier) -> Session:
+        """Begin the session of a spawned agent. It has no labels yet, and no process."""
+        name = self.name_of_agent(agent)
+        session = self._sessions[agent] = Session(name, agent, tier, scope=name, told=self.told)
+        return session
+
+    def forget(self, subsystem: str) -> None:
+        """Forget the session of a spawned agent that has ended."""
+        self._sessions.pop(subsystem, None)
+
     def first(self, subsystem: str) -> Taint:
         """Return the labels that a session of a subsystem has from its beginning."""
         return self._labels(subsystem)
@@ -146,6 +160,11 @@ class Sessions:
     def lives(self, subsystem: str, name: str) -> bool:
         """Tell if a session of this name has not ended. It begins none."""
         return name == _name(subsystem, self._process(subsystem) or self._run)
+
+
+def process_of_agent(agent: str) -> str:
+    """Return the name of a spawned agent's only process; an agent's name is never given again."""
+    return f"agent {agent}"
 
 
 @lru_cache(maxsize=256)  # it is asked for several times a call

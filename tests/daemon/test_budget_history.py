@@ -114,7 +114,7 @@ class HistoryMachine(RuleBasedStateMachine):
         self.past.begin(clean=clean)
         self.costs = CostBook(self.costs_file, self.clock, self.clock.boot_id)
         now(self.costs.settle_left_open())
-        self.budgets = Budgets(budget_limits(config), 99, shared_budgets(config, self.groups(config)))
+        self.budgets = Budgets(budget_limits(config), 99, shared_budgets(config, self.groups(config), {}))
         self.budgets.restore(*self.before(config))
         self.doubled = []
 
@@ -202,7 +202,7 @@ class HistoryMachine(RuleBasedStateMachine):
         self.members = members
         config = self.config()
         spends, at = self.before(config)
-        self.budgets.configure(budget_limits(config), 99, shared_budgets(config, self.groups(config)))
+        self.budgets.configure(budget_limits(config), 99, shared_budgets(config, self.groups(config), {}))
         self.budgets.restore_fresh(spends, at)
         for held in self.open.values():
             self.doubled.append(

@@ -42,6 +42,7 @@ PERMITTED = {
     (Tier.OPERATOR, Operation.CONFINE_DIFF_READ),
     (Tier.OPERATOR, Operation.APPROVALS_READ),
     (Tier.OPERATOR, Operation.TOOLS_READ),
+    (Tier.OPERATOR, Operation.AGENTS_READ),
     (Tier.OPERATOR, Operation.TRACE_READ),
     (Tier.OPERATOR, Operation.UNDO_PLAN_READ),
     (Tier.OPERATOR, Operation.UNDO),
@@ -72,6 +73,7 @@ PERMITTED = {
     (Tier.OBSERVER, Operation.CONFINE_DIFF_READ),
     (Tier.OBSERVER, Operation.APPROVALS_READ),
     (Tier.OBSERVER, Operation.TOOLS_READ),
+    (Tier.OBSERVER, Operation.AGENTS_READ),
     (Tier.OBSERVER, Operation.TRACE_READ),
     (Tier.SUBSYSTEM, Operation.MODEL_CALL),
 }

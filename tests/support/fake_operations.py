@@ -10,6 +10,7 @@ from typing import Any
 import msgspec
 from blank_answer import blank
 
+from epad.answers.agents import AgentList
 from epad.answers.changes import Measurements
 from epad.answers.confinement import (
     Approvals,
@@ -289,6 +290,7 @@ class FakeOperations:
         self.host_approvals = asked()
         self.measurements: Measurements = {"measurements": []}
         self.secret_list: SecretList = {"secrets": [], "sealing": {}}
+        self.agent_list: AgentList = {"agents": []}
         self.tool_list: ToolList = {"enabled": False, "tiers": {}, "tools": []}
         self.undone: list[UndonePaths] = []
         self.traces: dict[str, dict[int, Trace]] = {}
@@ -317,11 +319,14 @@ class FakeOperations:
         if subject is None or subject not in self.traces:
             if subject is not None:
                 self._check(subject)
-            return {"session": None, "sessions": [], "turns": [], "after": 0}
+            return {"session": None, "sessions": [], "spawned": [], "turns": [], "after": 0}
         return self.traces[subject][after]
 
     def changes(self) -> Measurements:
         return self.measurements
+
+    def agents(self) -> AgentList:
+        return self.agent_list
 
     async def memory(self, session: str | None) -> MemoryList:
         return {"entities": [], "hidden_sessions": [session] if session else [], "losses": []}

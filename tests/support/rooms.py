@@ -24,6 +24,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "gateway",
         "tools",
         "vault",
+        "agents",
         "inspection",
         "checkpoint",
         "datastore",

@@ -122,6 +122,7 @@ DEEDS = {
     Operation.CONFINE_DIFF_READ: Deed(("confine", "diff")),
     Operation.APPROVALS_READ: Deed(("approvals",)),
     Operation.TOOLS_READ: Deed(("tools",)),
+    Operation.AGENTS_READ: Deed(("agents",)),
     Operation.TRACE_READ: Deed(("trace", "target")),
     Operation.UNDO_PLAN_READ: Deed(order("undo", "0" * 32, "--dry-run")),
     Operation.UNDO: Deed(order("undo", "0" * 32, "--yes")),

@@ -7,7 +7,14 @@ from collections import deque
 
 from epad.epactl import arguments
 from epad.epactl.call import EXIT_OK, Call, UsageError
-from epad.epactl.tool_lines import session_lines, sessions_table, tool_lines, tool_lines_of, trace_lines
+from epad.epactl.tool_lines import (
+    session_lines,
+    sessions_table,
+    spawned_lines,
+    tool_lines,
+    tool_lines_of,
+    trace_lines,
+)
 from epad.operations.registry import Operation
 
 TYPE_CHECKING = False
@@ -75,6 +82,7 @@ def trace(call: Call) -> int:
         terminal.show({**first, "turns": turns, "after": 0}, ())
     else:
         terminal.lines(session_lines(first["session"], subject))
+        terminal.lines(spawned_lines(first["spawned"]))
         for page in pages:
             terminal.lines(trace_lines(page, terminal.style))
     return EXIT_OK

@@ -49,7 +49,13 @@ def session() -> TracedSession:
 
 
 def page(*turns: TracedTurn, after: int = 0) -> Trace:
-    return {"session": session(), "sessions": [session()], "turns": list(turns), "after": after}
+    return {
+        "session": session(),
+        "sessions": [session()],
+        "spawned": [],
+        "turns": list(turns),
+        "after": after,
+    }
 
 
 MODEL_TURN = turn(MODEL, kind="model", name="qwen", outcome="done", input_tokens=7, output_tokens=8)
