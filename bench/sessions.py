@@ -17,8 +17,8 @@ from _harness import Peers, Row, run
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "tests/support"))
 
-from session_bugs import BUGS, planted  # noqa: E402
-from session_world import OPERATIONS, BrokenError, ConservationError, EscalationError, play  # noqa: E402
+from session_bugs import BUGS, planted
+from session_world import OPERATIONS, BrokenError, ConservationError, EscalationError, play
 
 SEQUENCES, QUICK_SEQUENCES, UNTIL_SEEN = 10_000, 400, 300
 KINDS = {

@@ -18,6 +18,9 @@ MOST_DEPTH: Final = 2
 MOST_CHILDREN: Final = 4
 """Living agents of one parent."""
 
+MOST_A_MINUTE: Final = 30
+"""Agents of one subsystem and of its agents: each is a change of what is in force, on the disk and on record."""
+
 
 class AgentState(StrEnum):
     """Names the states of an agent. After a crash those that ran go on, and the others are ended."""

@@ -104,6 +104,20 @@ class AgentBook:
         """Return the living agents of a parent."""
         return [one for one in self.living.values() if one.parent == parent]
 
+    def root(self, name: str) -> str:
+        """Return the subsystem of the configuration that an agent comes from in the end; any other is its own."""
+        while name in self.parent_of:
+            name = self.parent_of[name]
+        return name
+
+    def recent(self, name: str, since: float) -> int:
+        """Return how many agents the same root as this one's has had since then, in seconds of the epoch."""
+        root = self.root(name)
+        return sum(
+            one.begun_at > since and self.root(one.name) == root
+            for one in (*self.living.values(), *self.ended.values())
+        )
+
     def depth(self, name: str) -> int:
         """Return how deep an agent is; 0 for a subsystem of the configuration."""
         agent = self.living.get(name)

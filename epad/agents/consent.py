@@ -47,7 +47,7 @@ class ConsentDesk:
             else "",
         }
         digest = sha256(msgspec.json.encode(arguments, order="deterministic")).hexdigest()
-        wanted = Wanted(session, _DEFINITION, arguments, digest, turn="")
+        wanted = Wanted(session, _DEFINITION, arguments, (session.name, TOOL, digest), turn="")
         parent = f"{session.subsystem} ({session.tier.label})"
         why = f"the tier {tier.label} for an agent of {parent} takes a person's consent"
 

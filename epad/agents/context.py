@@ -86,7 +86,10 @@ Consent = Callable[[Session, Asked, AgentConfig, Tier], Awaitable[str]]
 
 @dataclass(frozen=True, slots=True)
 class SpawnContext:
-    """Holds the parts that spawning works with. `settled` is told when an amount was given back."""
+    """Holds the parts that spawning works with.
+
+    `emit` records an event of a subsystem; `settled` is told when an amount was given back.
+    """
 
     book: AgentBook
     money: Money
@@ -99,4 +102,5 @@ class SpawnContext:
     phase: Callable[[], Phase]
     clock: Clock
     log: FilteringBoundLogger
+    emit: Callable[..., None]
     settled: Callable[[], None] = lambda: None

@@ -7,6 +7,7 @@
 | `spawn/parents` | the template is not for this parent |
 | `spawn/depth` | the parent is a spawned agent's agent already |
 | `spawn/fan_out` | the parent has as many living agents as it may have |
+| `spawn/rate` | the parent's root has had as many agents within a minute as it may have |
 | `spawn/tier` | the tier is above the template's |
 | `spawn/consent` | it is above the parent's own, or above author: a person consents first |
 """
@@ -16,7 +17,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-from epad.agents.agent import MOST_CHILDREN, MOST_DEPTH
+from epad.agents.agent import MOST_A_MINUTE, MOST_CHILDREN, MOST_DEPTH
 from epad.agents.request import SpawnRefusedError
 from epad.gate.tiers import Tier
 from statemachine.containment import Hold
@@ -41,6 +42,7 @@ class Situation:
     template_tier: Tier
     depth: int
     children: int
+    recent: int
     hold: Hold
     phase: Phase
 
@@ -65,6 +67,9 @@ def judge(facts: Situation) -> bool:
         why = f"{facts.parent} has {facts.children} living agents, of at most {MOST_CHILDREN}"
         hint = "wait for one to end, or end one: DELETE /v1/agents/NAME"
         raise SpawnRefusedError("spawn/fan_out", why, hint, 429)
+    if facts.recent >= MOST_A_MINUTE:
+        why = f"{facts.recent} agents were spawned for the same subsystem within a minute, of at most {MOST_A_MINUTE}"
+        raise SpawnRefusedError("spawn/rate", why, "ask again in a minute", 429)
     if facts.tier > facts.template_tier:
         why = f"[agents.{facts.template}] gives the tier {facts.template_tier.label} at most, not {facts.tier.label}"
         raise SpawnRefusedError("spawn/tier", why, "ask for that tier or a lower one")

@@ -38,9 +38,11 @@ from epad.gate.tool_table import Taint
 from epad.gateway.carves import Carved
 from epad.gateway.limits import Refused
 from epad.gateway.refusal import over_budget
+from epad.storage.event_log import EventKind
 from epad.tools.sessions import Origin, Session
 
 EPAD: Final = "epad"
+MINUTE: Final = 60.0
 ITSELF: Final = "itself"
 _REASON_CHARACTERS: Final = 300
 
@@ -100,6 +102,27 @@ class Spawning:
         return await asyncio.shield(self._start(self._spawn(parent, asked), f"spawn for {parent}"))
 
     async def _spawn(self, parent: str, asked: Asked) -> Agent:
+        told = {"template": asked.template, "reason": asked.reason}
+        try:
+            agent = await self._try(parent, asked)
+        except SpawnRefusedError as error:
+            self._context.emit(EventKind.AGENT_REFUSED, parent, row=error.row, why=str(error), **told)
+            raise
+        self._context.emit(
+            EventKind.AGENT_SPAWNED,
+            parent,
+            agent=agent.name,
+            session=agent.session,
+            parent_session=agent.parent_session,
+            tier=agent.label,
+            tokens=agent.tokens,
+            microusd=agent.microusd,
+            consent=agent.consent,
+            **told,
+        )
+        return agent
+
+    async def _try(self, parent: str, asked: Asked) -> Agent:
         wish = self._judge(parent, asked)
         consent = ""
         if wish.needs_consent:
@@ -131,7 +154,6 @@ class Spawning:
             )
         session, own = context.sessions.of(parent), tier_of(template.tier, has_workspace=False)
         tier = own if asked.tier is None else tier_of(asked.tier, has_workspace=False)
-        children = book.children(parent)
         facts = Situation(
             parent=parent,
             origin=self._origin(parent),
@@ -141,7 +163,8 @@ class Spawning:
             tier=tier,
             template_tier=own,
             depth=book.depth(parent),
-            children=len(children),
+            children=len(book.children(parent)),
+            recent=book.recent(parent, context.clock.utc().timestamp() - MINUTE),
             hold=context.hold(parent),
             phase=context.phase(),
         )
@@ -292,7 +315,8 @@ class Spawning:
         context.record.ended(ended, life.by)
         context.sessions.forget(name)
         self._lives.pop(name, None)
-        context.log.info("agent.ended", agent=name, parent=ended.parent, why=ended.why, exit=ended.exit)
+        told = {"agent": name, "session": ended.session, "exit": ended.exit, "why": ended.why}
+        context.emit(EventKind.AGENT_ENDED, ended.parent, **told, by=ended.ended_by)
         while context.book.forgotten:
             await context.house.forget(context.book.forgotten.pop())
 

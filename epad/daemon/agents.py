@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
@@ -12,7 +13,7 @@ from typing import Final
 import structlog
 from msgspec import structs
 
-from epad.agents.agent import Agent, Written
+from epad.agents.agent import Agent, AgentState, Written
 from epad.agents.answer import ANSWER, read_answer
 from epad.agents.book import AgentBook
 from epad.agents.consent import ConsentDesk
@@ -27,6 +28,8 @@ from epad.confinement.policy import is_below
 from epad.daemon.joints import Joints
 from epad.daemon.parts import Given
 from epad.gateway.limits import Usage
+from epad.supervisor.errors import SpawnError
+from epad.supervisor.intent import Environment
 from epad.tools.consent import Consents
 from epad.tools.session_log import Lineage, SessionLog
 from epad.tools.sessions import Session, Sessions
@@ -133,7 +136,12 @@ class AgentRecord:
 
 
 def make_agents(
-    given: Given, joints: Joints, sessions: Sessions, log: SessionLog, consents: Consents
+    given: Given,
+    joints: Joints,
+    sessions: Sessions,
+    log: SessionLog,
+    consents: Consents,
+    emit: Callable[..., None],
 ) -> tuple[Spawning, AgentDoor]:
     """Make the part that spawns agents."""
     book = given.stores.agents
@@ -149,10 +157,23 @@ def make_agents(
         phase=joints.phase,
         clock=given.clock,
         log=structlog.get_logger("epad.agents"),
+        emit=emit,
         settled=lambda: joints.gateway().gave_back(),
     )
     spawning = Spawning(context)
     return spawning, AgentDoor(spawning, sessions, log.settled)
+
+
+def once(book: AgentBook, environment: Environment) -> Environment:
+    """Return an environment that a second start of an agent does not get: a restart of it is its end."""
+
+    async def of(name: str) -> Mapping[str, str]:
+        agent = book.living.get(name)
+        if agent is not None and agent.state is not AgentState.PREPARING:
+            raise SpawnError("an agent is never started again", permanent=True, key="restart")
+        return await environment(name)
+
+    return of
 
 
 def usage_of(given: Given, name: str) -> dict[str, Usage]:

@@ -22,6 +22,7 @@ from epad.control_loop.loop import Controller
 from epad.control_loop.responder import Responder
 from epad.control_loop.rules import make_rules
 from epad.control_loop.world import DaemonWorld, WorldContext
+from epad.daemon.agents import once
 from epad.daemon.cells import CellContents, make_cells, make_policies, make_way_out
 from epad.daemon.joints import Joints
 from epad.daemon.lifecycle import Composition
@@ -157,7 +158,7 @@ def make_supervision(given: Given, joints: Joints, foundation: Foundation) -> Su
     surroundings = Surroundings(
         database=given.stores.database,
         directories=directories,
-        environment=foundation.environments.of,
+        environment=once(given.stores.agents, foundation.environments.of),
         engine=choose(
             config.daemon.engine, ProcessTable(given.boot_id), directories, os.environ, foundation.cells
         ),

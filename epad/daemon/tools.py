@@ -63,8 +63,8 @@ def make_tools(
         return process_of_agent(subsystem) if subsystem in agents.living else processes.name(subsystem)
 
     sessions = Sessions(process_of, settings.tier, run, settings.labels)
-    rates = CallRates(settings.calls_per_minute, given.clock)
-    output = OutputBudget(settings.output_tokens_per_hour, given.clock)
+    rates = CallRates(settings.calls_per_minute, given.clock, agents.root)
+    output = OutputBudget(settings.output_tokens_per_hour, given.clock, agents.root)
     series, vault = ToolSeries(metrics), VaultChild(given.directories.vault, log)
     undoing = Undoing.make(store, workers, given.stores.ledger, given.clock.monotonic, log)
     results = ResultStore(given.directories.results)
@@ -107,7 +107,7 @@ def make_tools(
             repeats=Repeats(given.stores.database, given.stores.ledger, given.clock, log),
         )
     )
-    spawning, agent_door = make_agents(given, joints, sessions, calls.session_log, consents)
+    spawning, agent_door = make_agents(given, joints, sessions, calls.session_log, consents, events.emit)
     return Tooling(
         calls=calls,
         workers=workers,

@@ -193,7 +193,9 @@ class Budgets:
 
         Raises BudgetError for an unknown parent.
         """
-        refused = self._carves.refuses_amount(agent, carved, self._scopes[carved.parent], now)
+        parent = carved.parent
+        refused = self._carves.refuses(parent, 0, now) if self._is_past(parent) else None
+        refused = refused or self._carves.refuses_amount(agent, carved, self._scopes[parent], now)
         if refused is None:
             self._former[agent] = (Scope(agent, self._carves.limits(carved)),)
             self._carves.reserve(agent, carved)

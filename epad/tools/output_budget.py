@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from epad.tools.owners import Owner, itself
 from probes.token_burn.window import WindowSum
 from statemachine.clock import Clock
 
@@ -37,16 +38,18 @@ class Reservation:
 
 
 class OutputBudget:
-    """Counts results in a sliding hour. `limit` returns a subsystem's limit in tokens; 0 is none."""
+    """Counts results in a sliding hour, as their `owner`'s. `limit` returns a subsystem's limit; 0 is none."""
 
-    def __init__(self, limit: Callable[[str], int], clock: Clock) -> None:
+    def __init__(self, limit: Callable[[str], int], clock: Clock, owner: Owner = itself) -> None:
         self._limit = limit
+        self._owner = owner
         self._clock = clock
         self._used: dict[str, WindowSum] = {}
         self._reserved: dict[str, int] = {}
 
     def left(self, subsystem: str) -> int | None:
         """Return how many tokens are neither used nor reserved; None without a limit."""
+        subsystem = self._owner(subsystem)
         limit = self._limit(subsystem)
         if not limit:
             return None
@@ -56,6 +59,7 @@ class OutputBudget:
 
     def reserve(self, subsystem: str, most: int) -> Reservation | None:
         """Reserve room for a result of at most so many tokens; None where too little is left."""
+        subsystem = self._owner(subsystem)
         left = self.left(subsystem)
         tokens = most if left is None else min(most, left)
         if tokens < LEAST_TOKENS:

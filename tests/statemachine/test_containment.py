@@ -173,3 +173,19 @@ def test_labels_are_the_words_of_the_configuration() -> None:
     labels = [rung.label for rung in sorted(Rung)]
     assert labels == ["open", "throttle", "block", "freeze", "release_vram", "stop"]
     assert labels == list(get_args(RungName))
+
+
+def test_holds_of_a_parent_are_its_agents_too() -> None:
+    """The firmest of all counts, through any depth, with whose it is; and nothing goes the other way."""
+    child = Containable("coder-1", essential=False, has_process=True, parent="chat")
+    below = Containable("scout-2", essential=False, has_process=True, parent="coder-1")
+    those, quarantine = [CLIENT, PROCESS, child, below], Phase.QUARANTINE
+    holds = desired_holds(those, [anomaly("burn", "chat")], quarantine, RUNGS, {})
+    assert holds["chat"].rung is Rung.BLOCK
+    assert holds["coder-1"].rung is holds["scout-2"].rung is Rung.BLOCK
+    assert holds["coder-1"].reason == "its parent chat is held: burn of chat"
+    assert holds["wargame"].rung is Rung.OPEN
+    holds = desired_holds(
+        those, [anomaly("vram", "chat"), anomaly("cascade", "scout-2")], quarantine, RUNGS, {}
+    )
+    assert (holds["coder-1"].rung, holds["scout-2"].rung) == (Rung.BLOCK, Rung.STOP)

@@ -259,6 +259,7 @@ class World:
                 phase=lambda: self.phase,
                 clock=self.clock,
                 log=_QUIET,
+                emit=lambda *_, **__: None,
             )
         )
         await self.spawning.adopt()

@@ -35,3 +35,12 @@ def test_each_subsystem_has_its_own_and_zero_is_none() -> None:
     assert [rates.take("chat") > 0 for _ in range(3)] == [False, True, True]
     assert not any(rates.take("free") for _ in range(1_000))
     assert rates.take("other") == 0
+
+
+def test_an_agents_calls_count_as_its_roots() -> None:
+    """However many it spawns, a subsystem has no more calls."""
+    clock = ManualClock()
+    rates = CallRates(lambda name: 3 if name == "boss" else 0, clock, lambda name: name.partition("/")[0])
+    assert [rates.take(name) for name in ("boss", "boss/1", "boss/2")] == [0.0, 0.0, 0.0]
+    assert rates.take("boss/3") > 0
+    assert (rates.left("boss"), rates.left("boss/3"), rates.left("other")) == (0, 0, None)
