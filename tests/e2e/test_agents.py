@@ -92,6 +92,35 @@ def test_a_spawned_agent_asks_a_model_within_the_amount_that_it_was_given(
     ]
 
 
+def test_its_memory_is_its_own_and_both_are_on_record(place: tuple[Installation, Agent]) -> None:
+    """Its parent does not find it, nor a later agent; a person hides it; and the trace is a tree."""
+    house, agent = place
+    made = ask(agent, "POST", "/v1/agents", wish(deeper=1, tier="analyst"))
+    name = made["name"]
+    house.wait(lambda: ask(agent, "GET", f"/v1/agents/{name}")["state"] == "ended", "its end")
+    told = json.loads(ask(agent, "GET", f"/v1/agents/{name}")["answer"]["text"])
+    assert told["stored"] is False
+    assert told["below"]["stored"] is True  # a reader appends nothing
+    assert agent.call("memory_search", query="harbour")["content"]["results"] == []
+    listed = house.client().get("/v1/memory")
+    assert [(one["scope"], one["author"]) for one in listed["entities"]] == [(made["session"], name)]
+    assert (
+        house.ctl("memory", "retract", "--session", made["session"], "--reason", "r", "--yes").returncode == 0
+    )
+    assert house.client().get("/v1/memory")["hidden_sessions"] == [made["session"]]
+
+    shown = house.ctl("trace", "agent").stdout
+    assert "asked for [agents.helper]: a test" in shown
+    assert f"{name}, tier analyst, ended by itself" in shown
+    assert f"{told['spawned'][1]['name']}, tier reader, ended by itself" in shown
+    child = house.ask("trace", made["session"])
+    assert (child["session"]["parent"], child["session"]["template"]) == (made["parent_session"], "helper")
+    assert child["session"]["why"] == "a test"
+    assert [one["session"] for one in child["spawned"]] == [told["spawned"][1]["session"]]
+    kinds = [event["kind"] for event in house.client().lines("/v1/events", {"limit": "1000"})]
+    assert kinds.count("agent.spawned") == kinds.count("agent.ended") == 2
+
+
 def test_it_is_bounded(place: tuple[Installation, Agent]) -> None:
     """By the parent's budget and by a person's consent; and it does not outlive its parent."""
     house, agent = place

@@ -40,8 +40,10 @@ def main() -> int:
         "messages": [{"role": "user", "content": words}],
     }
     turns = [ask("POST", "/v1/chat/completions", body) for _ in range(2)]
+    note = {"name": "note", "content": f"{os.environ['EPAD_AGENT']} has found the harbour"}
     told: dict[str, Any] = {
         "input": words,
+        "stored": ask("POST", "/tools/call", {"name": "memory_store", "arguments": note})[1]["is_error"],
         "turns": [status for status, _ in turns],
         "tokens": sum(turn.get("usage", {}).get("total_tokens", 0) for _, turn in turns),
     }

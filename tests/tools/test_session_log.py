@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import structlog
 from ledger_world import open_ledger
@@ -15,9 +16,10 @@ from epad.gate.tool_risk import ToolRisk
 from epad.gate.tool_table import Taint
 from epad.ledger.entry import OpenTool
 from epad.ledger.record import Session as Recorded
-from epad.ledger.session_trace import KnownSession, sessions_of
+from epad.ledger.record import decode, encode
+from epad.ledger.session_trace import KnownSession, sessions_of, spawned_by
 from epad.ledger.store import Ledger
-from epad.tools.session_log import SessionLog
+from epad.tools.session_log import Origin, SessionLog
 from epad.tools.sessions import Sessions
 from probes.subsystems import SubsystemExited
 
@@ -144,3 +146,40 @@ async def test_a_session_that_ended_without_the_daemon_is_recorded_by_the_next(l
     assert end_of(known) == ("epad", "it ended while epad did not run")
     await second.adopt()
     assert len([1 for one in await second.known() if one.ended]) == 1
+
+
+async def test_a_spawned_session_and_its_parents_name_each_other(ledger: Ledger) -> None:
+    """Before its process is there, and once; the parent's record of it is neither a beginning nor an end."""
+    run = Run(ledger, "boot/1")
+    parent = run.sessions.of("chat")
+    child = run.sessions.begin_agent("coder-1", Tier.READER, Taint.PRIVATE)
+    origin = Origin(
+        by=f"session {parent.name}", parent=parent.name, reason="why", command_sha256=HASH, template="coder"
+    )
+    await run.log.spawned(parent, child, origin)
+    run.log.begin(child)
+    run.log.ended("coder-1", "epad", "its parent has ended")
+    run.log.ended("coder-1", "epad", "again")
+    [of_parent] = await run.known()
+    assert (of_parent.began.session, of_parent.began.by, of_parent.ended) == (
+        parent.name,
+        "configuration",
+        None,
+    )
+    [of_child] = await ledger.read(lambda db: sessions_of(db, "coder-1"))
+    assert (of_child.began.parent, of_child.began.reason) == (parent.name, "why")
+    assert (of_child.began.template, of_child.began.tier) == ("coder", Tier.READER)
+    assert end_of(of_child) == ("epad", "its parent has ended")
+    [asked] = await ledger.read(lambda db: spawned_by(db, parent.name))
+    assert (asked.child, asked.template, asked.reason) == (child.name, "coder", "why")
+    assert child.taint is Taint.PRIVATE
+    assert run.sessions.of("coder-1").name != child.name  # it has no process any more, as the sessions see it
+
+
+async def test_records_of_before_there_were_children_are_read(ledger: Ledger) -> None:
+    """Their bytes end earlier."""
+    run = Run(ledger, "boot/1")
+    run.begin()
+    [known] = await run.known()
+    short = msgspec.msgpack.decode(encode(known.began))[:-2]
+    assert decode(1, msgspec.msgpack.encode(short)) == known.began
