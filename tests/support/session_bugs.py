@@ -45,8 +45,9 @@ async def _consent(self: ConsentDesk, *_: object) -> str:
     return "nobody"
 
 
-def _higher(self: Sessions, agent: str, tier: Tier, taint: Any) -> Any:
-    return _begin_agent(self, agent, Tier.OPERATOR, taint)
+def _higher(self: Sessions, agent: str, tier: Tier) -> Any:
+    del tier
+    return _begin_agent(self, agent, Tier.OPERATOR)
 
 
 async def _adopt_all(self: AgentBook, parents: Any, processes: Any, written: Any) -> None:

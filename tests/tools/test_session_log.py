@@ -19,7 +19,7 @@ from epad.ledger.record import Session as Recorded
 from epad.ledger.record import decode, encode
 from epad.ledger.session_trace import KnownSession, sessions_of, spawned_by
 from epad.ledger.store import Ledger
-from epad.tools.session_log import Origin, SessionLog
+from epad.tools.session_log import Lineage, SessionLog
 from epad.tools.sessions import Sessions
 from probes.subsystems import SubsystemExited
 
@@ -152,11 +152,11 @@ async def test_a_spawned_session_and_its_parents_name_each_other(ledger: Ledger)
     """Before its process is there, and once; the parent's record of it is neither a beginning nor an end."""
     run = Run(ledger, "boot/1")
     parent = run.sessions.of("chat")
-    child = run.sessions.begin_agent("coder-1", Tier.READER, Taint.PRIVATE)
-    origin = Origin(
+    child = run.sessions.begin_agent("coder-1", Tier.READER)
+    lineage = Lineage(
         by=f"session {parent.name}", parent=parent.name, reason="why", command_sha256=HASH, template="coder"
     )
-    await run.log.spawned(parent, child, origin)
+    await run.log.spawned(parent, child, lineage)
     run.log.begin(child)
     run.log.ended("coder-1", "epad", "its parent has ended")
     run.log.ended("coder-1", "epad", "again")
@@ -172,7 +172,6 @@ async def test_a_spawned_session_and_its_parents_name_each_other(ledger: Ledger)
     assert end_of(of_child) == ("epad", "its parent has ended")
     [asked] = await ledger.read(lambda db: spawned_by(db, parent.name))
     assert (asked.child, asked.template, asked.reason) == (child.name, "coder", "why")
-    assert child.taint is Taint.PRIVATE
     assert run.sessions.of("coder-1").name != child.name  # it has no process any more, as the sessions see it
 
 
