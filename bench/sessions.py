@@ -8,9 +8,10 @@ tests/support/session_bugs.py are planted one by one; each has to be seen.
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 from collections import Counter
-from collections.abc import Iterable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 from _harness import Peers, Row, run
@@ -20,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).parents[1] / "tests/support"))
 from session_bugs import BUGS, planted
 from session_world import OPERATIONS, BrokenError, ConservationError, EscalationError, play
 
-SEQUENCES, QUICK_SEQUENCES, UNTIL_SEEN = 10_000, 400, 300
+SEQUENCES, QUICK_SEQUENCES, UNTIL_SEEN, PART = 10_000, 400, 300, 100
 KINDS = {
     EscalationError: "escalations: a tier, an agent or a life that no rule allows",
     ConservationError: "budgets that are not conserved to the token",
@@ -28,17 +29,33 @@ KINDS = {
 }
 
 
-def played(seeds: Iterable[int]) -> tuple[Counter[str], Counter[type[BrokenError]], list[str]]:
-    """Play sequences; how often each thing happened, and what was wrong."""
+Found = tuple[Counter[str], Counter[str], list[str]]
+"""How often each thing happened, how often each kind of fault, and the faults."""
+
+
+def played(seeds: range) -> Found:
+    """Play sequences."""
     counts: Counter[str] = Counter()
-    wrong: Counter[type[BrokenError]] = Counter()
+    wrong: Counter[str] = Counter()
     told: list[str] = []
     for seed in seeds:
         try:
             counts.update(asyncio.run(play(seed)))
         except BrokenError as error:
-            wrong[type(error)] += 1
+            wrong[type(error).__name__] += 1
             told.append(str(error))
+    return counts, wrong, told
+
+
+def all_played(sequences: int) -> Found:
+    """Play so many sequences, on every core."""
+    counts, wrong, told = Counter[str](), Counter[str](), list[str]()
+    parts = [range(first, min(first + PART, sequences)) for first in range(0, sequences, PART)]
+    with ProcessPoolExecutor(os.cpu_count()) as pool:
+        for found in pool.map(played, parts):
+            counts.update(found[0])
+            wrong.update(found[1])
+            told += found[2]
     return counts, wrong, told
 
 
@@ -56,7 +73,7 @@ def first_seen(bug: str) -> int | None:
 def main(*, quick: bool) -> list[Row]:
     command = "python bench/sessions.py" + (" --quick" if quick else "")
     sequences = QUICK_SEQUENCES if quick else SEQUENCES
-    counts, wrong, told = played(range(sequences))
+    counts, wrong, told = all_played(sequences)
     for line in told[:20]:
         print(line)
     refused = {row: float(n) for row, n in sorted(counts.items()) if row.startswith("spawn/")}
@@ -68,10 +85,10 @@ def main(*, quick: bool) -> list[Row]:
         *(
             Row(
                 f"{words}, in {sequences:,} sequences of {OPERATIONS}",
-                wrong[kind],
+                wrong[kind.__name__],
                 "",
                 "0",
-                not wrong[kind],
+                not wrong[kind.__name__],
                 n=sequences,
                 command=command,
             )

@@ -138,6 +138,11 @@ def test_it_is_bounded(place: tuple[Installation, Agent]) -> None:
         assert house.ctl("deny", number).returncode == 0
         assert asking.result()["code"] == "spawn/consent"
     assert [one["name"] for one in house.ask("agents")["agents"]] == [first["name"]]
+    assert house.ctl("quarantine", "agent", "--reason", "r").returncode == 0
+    house.wait(lambda: house.subsystem(first["name"])["state"] == "quarantined", "the hold of its agent")
+    assert ask(agent, "POST", "/v1/agents", wish())["code"] == "spawn/hold"
+    assert house.ctl("release", "agent", "--reason", "r").returncode == 0
+    house.wait(lambda: house.subsystem(first["name"])["state"] == "running", "its release")
     assert house.ctl("restart", "agent", "--reason", "r").returncode == 0
     house.wait(lambda: not house.ask("agents")["agents"], "the end of the agent")
     assert first["name"] not in house.children().values()
