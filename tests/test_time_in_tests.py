@@ -20,6 +20,7 @@ A_TIME = re.compile(r"_(SECONDS|MILLISECONDS|MINUTES)$")
 # Pauses that are no waiting for an event. What a double does before it answers, or for ever:
 PAUSES = {
     "support/raw_bytes.py": 2,
+    "support/spawned_agent.py": 1,
     "probing/test_loops.py": 1,
     "gateway/test_local_servers.py": 1,
     "runners/tools/test_http.py": 1,
