@@ -90,7 +90,7 @@ WRITTEN: list[tuple[str, Record]] = [
         ),
     ),
     (
-        f"9dcd0108a27331a46368617405c302a0c420{IN_HEX}a773746172746564a465706164a4626f6f740607",
+        f"9fcd0108a27331a46368617405c302a0c420{IN_HEX}a773746172746564a465706164a4626f6f740607a0a0",
         Session(
             session="s1", subsystem="chat", began=True, tier=2, parent="", command_sha256=HASH, reason="started",
             by="epad", **STAMP,
@@ -118,6 +118,13 @@ def test_bytes_on_disks_are_read_for_ever(text: str, record: Record) -> None:
     """Each kind is read from the bytes of its day, and still written as those."""
     assert decode(1, bytes.fromhex(text)) == record
     assert encode(record).hex() == text
+
+
+def test_sessions_of_before_they_had_children_are_read_for_ever() -> None:
+    """Their bytes end two fields earlier."""
+    text = f"9dcd0108a27331a46368617405c302a0c420{IN_HEX}a773746172746564a465706164a4626f6f740607"
+    [now] = [record for _, record in WRITTEN if isinstance(record, Session)]
+    assert decode(1, bytes.fromhex(text)) == now
 
 
 def test_every_kind_has_its_bytes_here() -> None:
