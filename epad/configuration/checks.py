@@ -17,6 +17,7 @@ from apscheduler.triggers.cron import CronTrigger
 from epad.configuration.agent_schema import check_agents
 from epad.configuration.complaint import Complaint
 from epad.configuration.confine_checks import check_confine
+from epad.configuration.identity_schema import check_identity
 from epad.configuration.money_checks import check_money
 from epad.configuration.notify_schema import check_notify
 from epad.configuration.persons_schema import check_persons
@@ -65,6 +66,7 @@ def cross_check(config: Config) -> Iterator[Complaint]:
     yield from check_persons(config.persons, config.web.proxy, config.subsystems.keys())
     yield from check_tools(config.tools)
     yield from check_agents(config.agents, config.subsystems, tools_enabled=config.tools.enabled)
+    yield from check_identity(config.identity)
     yield from _check_datastores(config)
     for name, subsystem in config.subsystems.items():
         yield from _check_subsystem(("subsystems", name), subsystem, config)

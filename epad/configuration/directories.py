@@ -123,6 +123,16 @@ class Directories:
         return self.state / "measurements"
 
     @property
+    def identity_socket(self) -> Path:
+        """Return the path of the SPIFFE Workload API; a cell shows its directory."""
+        return self.runtime / "identity" / "workload.sock"
+
+    @property
+    def identity_keys(self) -> Path:
+        """Return the file of the trust domain's authorities, with their keys."""
+        return self.keys / "identity.json"
+
+    @property
     def results(self) -> Path:
         """Return the directory of results of tools that were too long for their answers."""
         return self.state / "results"

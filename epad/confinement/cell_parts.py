@@ -74,7 +74,10 @@ class Watcher(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class CellsContext:
-    """Gives cells their parts. `policies` returns a subsystem's policy as of now."""
+    """Gives cells their parts. `policies` returns a subsystem's policy as of now.
+
+    `identity` is the directory of the Workload API's socket; None where there is none.
+    """
 
     policies: PoliciesInForce
     planner: Planner
@@ -87,3 +90,4 @@ class CellsContext:
     log: FilteringBoundLogger
     decoys: Decoys | None = None
     authorities: Authorities | None = None
+    identity: Path | None = None

@@ -110,6 +110,8 @@ class Cells:
         texts = decoys.files(policy) if policy.decoys and decoys is not None else ()
         if trusted := await self._trusted(policy, doors):
             shown = (*shown, trusted)
+        if self._context.identity is not None and policy.profile != "sealed":
+            shown = (*shown, str(self._context.identity))
         order = CellOrder(
             policy, command, environment, directory, doors, self._context.watcher.ports(), shown, texts
         )

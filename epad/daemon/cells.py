@@ -33,6 +33,7 @@ from epad.confinement.way_out import WayOut
 from epad.confinement.way_out_context import WayOutContext
 from epad.confinement.zygote import Zygote
 from epad.daemon.guards import DoorLabels
+from epad.daemon.identity import shown_directory
 from epad.daemon.joints import Joints
 from epad.daemon.parts import Given
 from epad.metrics.registry import Metrics
@@ -146,5 +147,6 @@ def make_cells(
             log=structlog.get_logger("epad.cells"),
             decoys=contents.decoys,
             authorities=contents.authorities,
+            identity=shown_directory(given.config.identity, given.directories),
         )
     )

@@ -24,6 +24,7 @@ from epad.control_loop.rules import make_rules
 from epad.control_loop.world import DaemonWorld, WorldContext
 from epad.daemon.agents import once
 from epad.daemon.cells import CellContents, make_cells, make_policies, make_way_out
+from epad.daemon.identity import endpoint, make_identity
 from epad.daemon.joints import Joints
 from epad.daemon.lifecycle import Composition
 from epad.daemon.metrics import make_metrics
@@ -98,12 +99,15 @@ def make_foundation(given: Given, joints: Joints) -> Foundation:
     contents = CellContents(decoys, Authorities(directories.cells, directories.trusted, vault.own_keys()))
     way_out = make_way_out(given, joints, policies, events, metrics, contents, vault)
     cells = make_cells(given, joints, policies, way_out, events, metrics, contents)
+    identity = make_identity(given, joints, access, events, metrics)
     return Foundation(
         metrics=metrics,
         audit=audit,
         events=events,
         history=History(stores.database),
-        environments=Environments(config.subsystems, stores.identities, cells, decoys),
+        environments=Environments(
+            config.subsystems, stores.identities, cells, decoys, endpoint(config.identity, directories)
+        ),
         keys=Keys(config.subsystems, stores.identities, directories.keys),
         access=access,
         cells=cells,
@@ -130,6 +134,7 @@ def make_foundation(given: Given, joints: Joints) -> Foundation:
         secret_uses=uses,
         spending=SpendingBook(stores.totals, stores.budgets, clock, stores.spent_microusd),
         tools=make_tools(given, joints, access, events, way_out, metrics) if config.tools.enabled else None,
+        identity=identity,
     )
 
 

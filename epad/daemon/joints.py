@@ -20,6 +20,7 @@ from epad.daemon.tooling import Tooling
 from epad.gateway.server import Gateway
 from epad.operations.implementation import DaemonOperations
 from epad.operations.reload import Changes
+from epad.supervisor.footprints import Workload
 from probes.egress import EgressDirect, EgressOpened, EgressRefused, EgressSent
 from probes.subsystems import SubsystemExited, SubsystemSnapshot
 from probes.tool_calls import ToolCalled
@@ -138,6 +139,9 @@ class Joints:
 
     def snapshots(self) -> tuple[SubsystemSnapshot, ...]:
         return self._core.supervision.supervisor.snapshots()
+
+    def workloads(self) -> tuple[Workload, ...]:
+        return self._core.supervision.supervisor.workloads()
 
     def snapshot(self, subsystem: str) -> SubsystemSnapshot | None:
         return self._core.supervision.supervisor.snapshot(subsystem)

@@ -14,6 +14,7 @@ from typing import Any
 from epad.configuration.schema import Config
 from epad.control_loop.step import Lane, Plan, Step, StepName
 from epad.control_loop.stimulus import Requested
+from epad.daemon.identity import open_identity
 from epad.daemon.joints import Joints
 from epad.daemon.metrics import CLOCK_JUMPS, LOOP_LAGS
 from epad.daemon.parts import Core, Given, Surfaces
@@ -43,6 +44,7 @@ class Composition:
         self.supervisor = core.supervision.supervisor
         self.logs = core.supervision.logs
         self.way_out = core.foundation.way_out
+        self.identity = core.foundation.identity
         self.probe_loops = core.probing.loops
         self.rescue = core.responses.rescue
         self.decider = core.control.decider
@@ -62,9 +64,9 @@ class Composition:
         foundation = self._core.foundation
         way_out = foundation.way_out.pid
         tools = foundation.tools.pids if foundation.tools is not None else frozenset()
-        return (
-            self.logs.pids | foundation.cells.pids | tools | (frozenset() if way_out is None else {way_out})
-        )
+        identity = foundation.identity.child.pids if foundation.identity is not None else frozenset()
+        own = self.logs.pids | foundation.cells.pids | tools | identity
+        return own | (frozenset() if way_out is None else {way_out})
 
     # Facts that the run loop passes on.
 
@@ -133,6 +135,8 @@ class Composition:
                 await foundation.cells.shut(name)
             await self.supervisor.hold(name, hold.rung, hold.reason, paused=hold.paused)
         await foundation.keys.give_to_clients()
+        if foundation.identity is not None:
+            open_identity(foundation.identity)
         await self.supervisor.start()
         if foundation.tools is not None:
             await foundation.tools.adopt()

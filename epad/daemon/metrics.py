@@ -9,6 +9,7 @@ import epad.confinement.metrics
 import epad.control_loop.metrics
 import epad.datastore.metrics
 import epad.gateway.metrics
+import epad.identity.metrics
 import epad.incidents.metrics
 import epad.ledger.metrics
 import epad.operations.metrics
@@ -35,6 +36,7 @@ _ROOMS = (
     epad.confinement.metrics,
     epad.operations.metrics,
     epad.tools.metrics,
+    epad.identity.metrics,
 )
 
 FAMILIES = tuple(families_of([*globals().values(), *(one for room in _ROOMS for one in vars(room).values())]))

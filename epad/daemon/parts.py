@@ -29,6 +29,8 @@ from epad.gateway.client_keys import Keys
 from epad.gateway.server import Gateway
 from epad.gateway.spending import SpendingBook
 from epad.gateway.upstream import Upstreams
+from epad.identity.child import IdentityChild
+from epad.identity.record import IdentityRecord
 from epad.ledger.integrity import Integrity
 from epad.measurement.starts import Starts
 from epad.metrics.registry import Metrics
@@ -72,6 +74,14 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
+class Identity:
+    """The child that serves the Workload API, and the record of its SVIDs."""
+
+    child: IdentityChild
+    record: IdentityRecord
+
+
+@dataclass(frozen=True, slots=True)
 class Foundation:
     """The parts that need the stores alone."""
 
@@ -93,6 +103,7 @@ class Foundation:
     secrets: Vault
     secret_uses: LastUses
     tools: Tooling | None
+    identity: Identity | None
 
     def questions(self) -> Iterator[OpenQuestion]:
         """Yield the questions that wait for a person, of each kind."""

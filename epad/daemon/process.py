@@ -24,6 +24,7 @@ from epad.configuration.embedded_default import with_embedded_default
 from epad.configuration.load import ConfigError, Loaded
 from epad.configuration.schema import Config
 from epad.daemon.composition import compose
+from epad.daemon.identity import run_identity
 from epad.daemon.lifecycle import Composition
 from epad.daemon.parts import Given
 from epad.daemon.state_format import claim
@@ -283,6 +284,8 @@ class Daemon:
         metrics_url = await composition.start_surfaces()
         self._spawn("child logs", composition.logs.run())
         self._spawn("way out", composition.way_out.run())
+        if composition.identity is not None:
+            self._spawn("identity", run_identity(composition.identity))
         await composition.start_subsystems()
         for name, loop in composition.probe_loops.loops():
             self._spawn(name, loop)

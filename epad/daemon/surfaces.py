@@ -18,6 +18,7 @@ from epad.confinement.metrics import show_cells
 from epad.confinement.policies import Policies
 from epad.confinement.policy import Policy
 from epad.confinement.tool_doors import policies_with_tools
+from epad.daemon.identity import make_identity_looks
 from epad.daemon.joints import Joints
 from epad.daemon.live_changes import LiveChanges
 from epad.daemon.parts import Core, Given, Surfaces
@@ -163,6 +164,7 @@ def make_operations(
         ),
         recorded_orders=RecordedOrders(foundation.audit),
         secret_vault=foundation.secrets,
+        identity_looks=make_identity_looks(given, foundation.identity),
     )
 
 

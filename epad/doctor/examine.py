@@ -6,10 +6,12 @@ import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from epad.configuration.directories import resolve
+from msgspec import structs
+
+from epad.configuration.directories import Directories, resolve
 from epad.configuration.load import ConfigError, find, load
 from epad.configuration.schema import Config
-from epad.doctor import cells, configured, disk, encryption, gpus, machine, tools
+from epad.doctor import cells, configured, disk, encryption, gpus, identity, machine, tools
 from epad.doctor.finding import Check, Verdict, look
 from epad.supervisor.engine_choice import would_use
 
@@ -60,7 +62,15 @@ def _of_configured(
     yield from look("keys", lambda: configured.check_keys(config.upstreams, environment))
     yield from look("programs", lambda: configured.check_programs(config.subsystems))
     yield from look("tools", lambda: tools.check_tools(config))
+    own = _directories(config, state, environment).identity_socket
+    yield from look("identity", lambda: identity.check_identity(config.identity, own, runs=runs))
     yield from look("datastores", lambda: configured.check_datastores(config.datastores))
+
+
+def _directories(config: Config, state: Path, environment: Mapping[str, str]) -> Directories:
+    daemon = structs.replace(config.daemon, state_directory=str(state))
+    found = resolve(config.daemon, environment)
+    return found if found.state == state else resolve(daemon, environment)
 
 
 def _engine(config: Config, environment: Mapping[str, str]) -> Check:

@@ -26,6 +26,7 @@ from epad.epactl.commands import agents as ctl_agents
 from epad.epactl.commands import audit as ctl_audit
 from epad.epactl.commands import budget as ctl_budget
 from epad.epactl.commands import checkpoint as ctl_checkpoint
+from epad.epactl.commands import identity as ctl_identity
 from epad.epactl.commands import ledger as ctl_ledger
 from epad.epactl.commands import lifeboat as ctl_lifeboat
 from epad.epactl.commands import memory as ctl_memory
@@ -131,6 +132,7 @@ def make_parser() -> argparse.ArgumentParser:
         ctl_agents.add_commands,
         ctl_memory.add_commands,
         ctl_secrets.add_commands,
+        ctl_identity.add_commands,
         _add_operations,
     ):
         add(commands)

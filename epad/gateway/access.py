@@ -42,6 +42,8 @@ class Access:
         self._words: dict[str, tuple[float, str]] = {}
         self.tell: Callable[[str], str] = lambda _: ""
         """Says in one line how a subsystem is held, until when, and what ends it; empty where nobody knows more."""
+        self.held_now: Callable[[str], None] = lambda _: None
+        """Called with each subsystem that comes under a hold."""
 
     def hold(self, name: str, rung: Rung, reason: str) -> None:
         """Hold a subsystem at `rung`. Turns in flight drain; `sever` ends them."""
@@ -50,6 +52,7 @@ class Access:
         else:
             self._holds[name] = Hold(rung, reason)
             self._words.pop(name, None)
+            self.held_now(name)
 
     def release(self, name: str) -> None:
         """Open to the subsystem again."""

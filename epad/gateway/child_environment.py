@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Final, Protocol
 
 from epad.configuration.schema import SubsystemConfig
 from epad.confinement.decoys import Decoys
 from epad.gateway.identity import Identities
+
+IDENTITY_VARIABLE: Final = "SPIFFE_ENDPOINT_SOCKET"
+"""Where every SPIFFE client looks for the Workload API (SPIFFE_Workload_Endpoint.md, 4)."""
 
 
 class CellAddresses(Protocol):
@@ -43,11 +46,14 @@ class Environments:
         identities: Identities,
         cells: CellAddresses | None = None,
         decoys: Decoys | None = None,
+        identity: str = "",
     ) -> None:
+        """`identity` is the address of the SPIFFE Workload API; empty where there is none."""
         self._subsystems = subsystems
         self._identities = identities
         self._cells = cells or NoCellAddresses()
         self._decoys = decoys
+        self._identity = {IDENTITY_VARIABLE: identity} if identity else {}
         self.gateway_url = ""
 
     def configure(self, subsystems: Mapping[str, SubsystemConfig]) -> None:
@@ -56,7 +62,7 @@ class Environments:
 
     async def of(self, name: str) -> dict[str, str]:
         """Return the variables for one start of a subsystem. Raises DatabaseError."""
-        inside = {**await self._cells.proxies(name), **self._planted(name)}
+        inside = {**await self._cells.proxies(name), **self._planted(name), **self._identity}
         if not self._subsystems[name].gateway:
             return inside
         url = await self._cells.gateway_url(name) or self.gateway_url

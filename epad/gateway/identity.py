@@ -40,6 +40,7 @@ class Identities:
         self._database = database
         self._clock = clock
         self._owner_by_hash: dict[bytes, tuple[bytes, str]] = {}
+        self._svids: dict[bytes, tuple[str, float]] = {}
 
     async def load(self) -> None:
         """Read the live keys into memory. Raises DatabaseError."""
@@ -86,16 +87,26 @@ class Identities:
         """Make a lent key worthless."""
         self._owner_by_hash.pop(_digest(key), None)
 
+    def accept(self, sha256: str, subsystem: str, until: float) -> None:
+        """Take a JWT-SVID for a key of its subsystem, until then (seconds since 1970). All live equally long."""
+        now = self._clock.monotonic()
+        while self._svids and next(iter(self._svids.values()))[1] <= now:
+            del self._svids[next(iter(self._svids))]
+        left = until - self._clock.utc().timestamp()
+        if left > 0:
+            self._svids[bytes.fromhex(sha256)] = (subsystem, now + left)
+
     async def revoke(self, subsystem: str, *, except_newest: bool = False) -> int:
         """Forget a subsystem's keys, from this moment on; return how many. Raises DatabaseError."""
         kept = 1 if except_newest else 0
         doomed = await self._database.write(lambda connection: _revoke(connection, subsystem, kept))
         for digest in doomed:
             self._owner_by_hash.pop(digest, None)
+        self._svids = {digest: svid for digest, svid in self._svids.items() if svid[0] != subsystem}
         return len(doomed)
 
     def resolve(self, headers: Headers) -> str | None:
-        """Name the subsystem whose key a request carries; None for no key or an unknown one.
+        """Name the subsystem whose key or JWT-SVID a request carries; None for none, or an unknown one.
 
         `headers` must ignore case, as HTTP does. `Authorization` decides where it is given.
         """
@@ -104,7 +115,10 @@ class Identities:
             return None
         digest = _digest(key)
         stored, name = self._owner_by_hash.get(digest, (b"", ""))
-        return name if hmac.compare_digest(stored, digest) else None
+        if hmac.compare_digest(stored, digest):
+            return name
+        owner, ends = self._svids.get(digest, ("", 0.0))
+        return owner if owner and self._clock.monotonic() < ends else None
 
 
 def presents_key(headers: Headers) -> bool:

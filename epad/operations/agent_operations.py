@@ -1,4 +1,4 @@
-"""Carry out what a person asks about agents: their tools, their questions, their memory."""
+"""Carry out what a person asks about agents: their tools, their questions, their memory, their identities."""
 
 from __future__ import annotations
 
@@ -6,11 +6,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from epad.answers.confinement import Approvals
+from epad.answers.identity import IdentityBundle, IdentityList
 from epad.answers.memory import MemoryList, MemoryProof
 from epad.answers.orders import Result
 from epad.answers.tools import ToolList, Trace, UndonePlan
 from epad.control_loop.decider import Decider
 from epad.operations.all_approvals import AllApprovals
+from epad.operations.identity_looks import IdentityLooks
 from epad.operations.memory_orders import MemoryOrders
 from epad.operations.registry import Operation
 from epad.operations.tool_looks import ToolLooks
@@ -39,6 +41,7 @@ class AgentOperations(Orders):
     all_approvals: AllApprovals
     tool_looks: ToolLooks
     memory_orders: MemoryOrders
+    identity_looks: IdentityLooks
 
     def tools(self) -> ToolList:
         return self.tool_looks.show()
@@ -83,3 +86,13 @@ class AgentOperations(Orders):
     async def retract_memory(self, name: str, session: str, reason: str, by: str) -> Result:
         self._note(Operation.RETRACT_MEMORY, HOST, f"{name or session}: {reason}", by)
         return self._result([await self.memory_orders.retract(name, session, f"{reason} ({by})")])
+
+    async def identity(self) -> IdentityList:
+        return await self.identity_looks.show()
+
+    async def identity_bundle(self) -> IdentityBundle:
+        return await self.identity_looks.bundle()
+
+    async def rotate_identity(self, reason: str, by: str) -> Result:
+        self._note(Operation.ROTATE_IDENTITY, HOST, reason, by)
+        return self._result([await self.identity_looks.rotate()])

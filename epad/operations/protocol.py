@@ -13,6 +13,7 @@ from epad.answers.agents import AgentList
 from epad.answers.changes import Measurements
 from epad.answers.confinement import Approvals, PolicyChanges
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
+from epad.answers.identity import IdentityBundle, IdentityList
 from epad.answers.memory import MemoryList, MemoryProof
 from epad.answers.orders import Budgets, Result
 from epad.answers.secrets import SecretList
@@ -197,6 +198,12 @@ class Operations(Protocol):
 
     async def secrets(self) -> SecretList:
         """Return all that is told of the secrets in the vault."""
+    async def identity(self) -> IdentityList:
+        """Return the newest SVIDs, and how the Workload API is. Raises ConflictError."""
+        ...
+
+    async def identity_bundle(self) -> IdentityBundle:
+        """Return the trust bundle. Raises ConflictError."""
         ...
 
     async def undo_plan(self, name: str) -> UndonePlan:

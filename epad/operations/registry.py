@@ -355,6 +355,26 @@ class Operation(StrEnum):
         "Unlock the vault's own key by a passphrase or a security key, or make it.",
         "UnlockOrder",
     )
+    IDENTITY_READ = _read(
+        "identity_read",
+        "/v1/identity",
+        "identity list",
+        "Show the SPIFFE identities that were issued in the last 24 hours.",
+        "IdentityList",
+    )
+    IDENTITY_BUNDLE_READ = _read(
+        "identity_bundle_read",
+        "/v1/identity/bundle",
+        "identity bundle",
+        "Show the trust bundle, by which others verify the identities.",
+        "IdentityBundle",
+    )
+    ROTATE_IDENTITY = _order(
+        "rotate_identity",
+        "/v1/identity/rotate",
+        "identity rotate",
+        "Have a new authority sign identities from now on.",
+    )
     MODEL_CALL = ("model_call", Risk.CHARGED, "", "", "Call a model through the gateway.", "", "", ())
 
     def __new__(cls, name: str, *row: object) -> Operation:  # noqa: PYI034 - Self is of typing, which is slow to load

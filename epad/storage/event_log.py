@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from datetime import UTC
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
@@ -71,6 +71,9 @@ class EventKind(StrEnum):
     TOOL_ASKED = "tool.asked"
     TOOL_DECIDED = "tool.decided"
     TOOL_REVOKED = "tool.revoked"
+    IDENTITY_ISSUED = "identity.issued"
+    IDENTITY_REFUSED = "identity.refused"
+    IDENTITY_ROTATED = "identity.rotated"
     LEDGER_VERIFIED = "ledger.verified"
     RESTORE_DRILLED = "restore.drilled"
     NOTICE = "notice"
@@ -178,6 +181,21 @@ class EventLog:
                 connection,
                 "SELECT id, utc, kind, subsystem, fields FROM event WHERE id > ? ORDER BY id LIMIT ?",
                 (start, limit),
+            )
+            return [Event(r[0], r[1], r[2], r[3], json.loads(r[4])).as_json() for r in rows]
+
+        return await self._database.read(work)
+
+    async def of_kind(self, kind: EventKind, since: datetime, limit: int) -> list[decisions.Event]:
+        """Return the newest events of one kind since a time, the newest first. Raises DatabaseError."""
+        first = since.astimezone(UTC).isoformat(timespec="milliseconds")
+
+        def work(connection: apsw.Connection) -> list[decisions.Event]:
+            rows = fetch(
+                connection,
+                "SELECT id, utc, kind, subsystem, fields FROM event WHERE kind = ? AND utc >= ? "
+                "ORDER BY id DESC LIMIT ?",
+                (kind, first, limit),
             )
             return [Event(r[0], r[1], r[2], r[3], json.loads(r[4])).as_json() for r in rows]
 

@@ -37,6 +37,7 @@ DANGEROUS = [
     ["memory", "retract", "chat"],
     ["undo", "chat"],
     ["secret", "remove", "chat"],
+    ["identity", "rotate"],
 ]
 
 
@@ -66,6 +67,7 @@ def test_the_list_of_orders_is_whole() -> None:
         "status", "top", "phase", "explain", "recovery", "events", "logs", "usage", "budget", "simulate", "doctor",
         "completion", "help", "version", "man", "verify", "show", "export", "size", "head", "prove", "list", "inspect",
         *("diff", "agents", "approvals", "tools", "trace"),
+        *("diff", "approvals", "tools", "trace", "bundle"),
         "report",  # of the audit: it writes a page where it is told to
         "init",  # before there is a daemon: it writes a file, and never over one unless told to
     }  # fmt: skip

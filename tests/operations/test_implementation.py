@@ -33,6 +33,7 @@ from epad.operations import implementation as module
 from epad.operations.all_approvals import AllApprovals
 from epad.operations.budgets import BudgetOrders
 from epad.operations.host_approvals import Revoked
+from epad.operations.identity_looks import IdentityLooks
 from epad.operations.implementation import DaemonOperations
 from epad.operations.learning import LearningError
 from epad.operations.memory_orders import MemoryOrders
@@ -98,6 +99,7 @@ class Bench:
             memory_orders=MemoryOrders(None, lambda: asyncio.sleep(0, ())),
             recorded_orders=RecordedOrders(AuditTrail(NotedAudits(), self.story.clock)),
             secret_vault=quick_vault(directory / "secrets")[0],
+            identity_looks=cast("IdentityLooks", self),
         )
 
     names = ("memory",)

@@ -21,6 +21,7 @@ from epad.answers.confinement import (
     ToolQuestion,
 )
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
+from epad.answers.identity import IdentityBundle, IdentityList
 from epad.answers.memory import MemoryList, MemoryProof
 from epad.answers.orders import Budgets, Limit, Result
 from epad.answers.secrets import ExportedSecret, SecretList
@@ -336,6 +337,11 @@ class FakeOperations:
 
     async def secrets(self) -> SecretList:
         return self.secret_list
+    async def identity(self) -> IdentityList:
+        return {"trust_domain": "epad.local", "socket": "", "state": "off", "svids": []}
+
+    async def identity_bundle(self) -> IdentityBundle:
+        return {"trust_domain": "epad.local", "document": '{\n "keys": []\n}'}
 
     async def undo_plan(self, name: str) -> UndonePlan:
         self._check(name)

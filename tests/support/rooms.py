@@ -25,6 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "tools",
         "vault",
         "agents",
+        "identity",
         "inspection",
         "checkpoint",
         "datastore",
@@ -56,6 +57,7 @@ SHARED_WITH_CHILDREN = frozenset(
         "runners.cell.plan",
         "runners.measure.request",
         *(f"runners.tools.{name}" for name in TOOL_DECLARATIONS),
+        "runners.identity.messages",
         *(f"runners.egress.{name}" for name in ("addresses", "channel", "messages", "refusal", "rules")),
     }
 )

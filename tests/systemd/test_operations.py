@@ -134,6 +134,9 @@ DEEDS = {
     Operation.ACCEPT_CHANGE: Deed(order("changes", "accept", "target")),
     Operation.MEMORY_READ: Deed(("memory", "list")),
     Operation.MEMORY_VERIFY_READ: Deed(("memory", "verify")),
+    Operation.IDENTITY_READ: Deed(("identity", "list")),
+    Operation.IDENTITY_BUNDLE_READ: Deed(("identity", "bundle")),
+    Operation.ROTATE_IDENTITY: Deed(order("identity", "rotate", "--yes")),
     Operation.PROMOTE_MEMORY: Deed(order("memory", "promote", "fact")),
     Operation.RETRACT_MEMORY: Deed(order("memory", "retract", "fact", "--yes")),
     Operation.SECRETS_READ: Deed(("secret", "list")),
@@ -183,6 +186,9 @@ APART = {
     Operation.LEARN,
     # Nothing has changed here: tests/e2e/test_changes.py has it.
     Operation.ACCEPT_CHANGE,
+    # Without [identity] there is no bundle: tests/e2e/test_identity.py has it.
+    Operation.IDENTITY_BUNDLE_READ,
+    Operation.ROTATE_IDENTITY,
     # Without tools there is no memory: tests/e2e/test_stores.py has it.
     Operation.MEMORY_READ,
     Operation.MEMORY_VERIFY_READ,
