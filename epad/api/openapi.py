@@ -8,7 +8,18 @@ from typing import Any
 
 import msgspec
 
-from epad.answers import agents, changes, confinement, decisions, identity, memory, orders, secrets, status, tools
+from epad.answers import (
+    agents,
+    changes,
+    confinement,
+    decisions,
+    identity,
+    memory,
+    orders,
+    secrets,
+    status,
+    tools,
+)
 from epad.operations import bodies
 from epad.operations.registry import Operation
 
@@ -21,7 +32,19 @@ _DOCUMENT = {"Document": {"type": "object", "additionalProperties": True}}
 
 TYPES: Json = {
     name: kind
-    for module in (status, decisions, orders, confinement, tools, memory, changes, secrets, agents, identity, bodies)
+    for module in (
+        status,
+        decisions,
+        orders,
+        confinement,
+        tools,
+        memory,
+        changes,
+        secrets,
+        agents,
+        identity,
+        bodies,
+    )
     for name, kind in vars(module).items()
     if getattr(kind, "__module__", "") == module.__name__
 }

@@ -198,6 +198,7 @@ class Operations(Protocol):
 
     async def secrets(self) -> SecretList:
         """Return all that is told of the secrets in the vault."""
+
     async def identity(self) -> IdentityList:
         """Return the newest SVIDs, and how the Workload API is. Raises ConflictError."""
         ...

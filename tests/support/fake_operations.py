@@ -337,6 +337,7 @@ class FakeOperations:
 
     async def secrets(self) -> SecretList:
         return self.secret_list
+
     async def identity(self) -> IdentityList:
         return {"trust_domain": "epad.local", "socket": "", "state": "off", "svids": []}
 
