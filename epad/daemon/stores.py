@@ -39,6 +39,8 @@ from epad.storage.database import Database, DatabaseError
 from epad.storage.event_log import EVENT_SCHEMA
 from epad.storage.open_file import OpenFiles
 from epad.supervisor.records import PROCESS_SCHEMA, ProcessRecords
+from epad.supervisor.records import PROCESS_SCHEMA
+from epad.tools.file_labels import FILE_LABEL_SCHEMA
 from epad.tools.repeats import TOOL_ANSWER_SCHEMA
 from statemachine.clock import Clock
 
@@ -59,6 +61,7 @@ SCHEMA = (
     + TOOL_ANSWER_SCHEMA
     + USE_SCHEMA
     + AGENT_SCHEMA
+    + FILE_LABEL_SCHEMA
 )
 REQUESTS_NS = int(REQUEST_SECONDS * 1e9)
 

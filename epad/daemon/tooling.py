@@ -16,10 +16,12 @@ from epad.confinement.zygote import Zygote
 from epad.ledger.errors import LedgerError
 from epad.operations.tool_looks import ToolsInForce
 from epad.runtime.side_tasks import Tasks
+from epad.storage.database import DatabaseError
 from epad.tools.aftermath import sweep_for_ever, tell_of_unknown
 from epad.tools.call import ToolCalls
 from epad.tools.catalogue import CatalogueError, load
 from epad.tools.consent import Consents
+from epad.tools.file_labels import FileLabels
 from epad.tools.listing import listed, names_of
 from epad.tools.metrics import ToolSeries
 from epad.tools.results import ResultStore
@@ -32,9 +34,10 @@ from statemachine.containment import Hold
 
 @dataclass(slots=True)
 class Labels:
-    """Holds the sessions with their labels. `known` once those of an earlier run are known again."""
+    """Holds the sessions and the files with their labels. `known` once those of an earlier run are known again."""
 
     sessions: Sessions
+    files: FileLabels
     known: bool = False
 
 
@@ -81,9 +84,10 @@ class Tooling:
         """Load the definitions; without them there are no tools, and the log says why."""
         log = structlog.get_logger("epad.tools")
         try:
+            await self.labels.files.load()
             self.calls.use(await load())
             unknown = await self.calls.unknown_since_crash()
-        except (CatalogueError, LedgerError) as error:
+        except (CatalogueError, DatabaseError, LedgerError) as error:
             log.error("tools.not_loaded", error=str(error))
             return
         self.side.start(tell_of_unknown(self.undoing, unknown, log), "tools-unknown")

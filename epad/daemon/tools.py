@@ -28,6 +28,7 @@ from epad.storage.event_log import EventLog
 from epad.supervisor.identity import ProcessTable
 from epad.tools.call import CallContext, ToolCalls
 from epad.tools.consent import ConsentContext, Consents
+from epad.tools.file_labels import FileLabels
 from epad.tools.labelling import Labelling
 from epad.tools.limits import limit_rows
 from epad.tools.metrics import ToolSeries
@@ -67,6 +68,7 @@ def make_tools(
     output = OutputBudget(settings.output_tokens_per_hour, given.clock, agents.root)
     series, vault = ToolSeries(metrics), VaultChild(given.directories.vault, log)
     undoing = Undoing.make(store, workers, given.stores.ledger, given.clock.monotonic, log)
+    files = FileLabels(given.stores.database, log)
     results = ResultStore(given.directories.results)
     consents = Consents(
         ConsentContext(
@@ -96,7 +98,7 @@ def make_tools(
             log=log,
             undoing=undoing,
             results=results,
-            labelling=Labelling(way_out.guard, settings.workspace, settings.synced),
+            labelling=Labelling(way_out.guard, settings.workspace, settings.synced, files),
             observe=observe,
             output=output,
             own={
@@ -121,7 +123,7 @@ def make_tools(
         side=Tasks(log),
         adopting=partial(calls.session_log.adopt, sessions, given.stores.ledger, settings.is_present),
         results=results,
-        labels=Labels(sessions),
+        labels=Labels(sessions, files),
         spawning=spawning,
         agent_door=agent_door,
         agents=partial(listed, agents, lambda name: usage_of(given, name)),

@@ -35,7 +35,7 @@ from structlog.typing import FilteringBoundLogger
 from epad import EpadError
 from epad.gate.tool_profile import Profile, narrowed
 from epad.gate.tool_risk import READS, ToolRisk
-from epad.gate.tool_table import Consent, Decision, column_of, decide
+from epad.gate.tool_table import BOTH, Consent, Decision, column_of, decide
 from epad.gateway.access import Access
 from epad.ledger.entry import CloseTool, NoteLabel, NoteSession, OpenTool, TurnNames
 from epad.ledger.errors import LedgerError
@@ -351,6 +351,7 @@ class ToolCalls:
                 return _refused("", why, "call again later", "ledger_unavailable")
             end = await self._worked(turn, running)
             turn.read()
+            await self._context.labelling.done(turn.session, turn.definition, turn.arguments, turn.turn, end)
             if self._context.results is not None:
                 end = await self._context.results.spilled(turn.session, turn.turn, end)
             if self._context.undoing is not None:
@@ -404,8 +405,9 @@ class ToolCalls:
             call = call_name(turn.session.name, turn.turn)
             spill = SPILLED_BYTES if self._context.results is not None else 0
             asked = worker.ask(
-                definition.name, turn.arguments, definition.timeout, most, call=call, spill_bytes=spill
-            )
+                definition.name, turn.arguments, definition.timeout, most, call=call, spill_bytes=spill,
+                stays=turn.session.taint == BOTH,
+            )  # fmt: skip
             running.began(worker, asked)
             answer = await asked.within(definition.timeout + self._context.grace_seconds)
         except TimeoutError:

@@ -16,6 +16,8 @@ from typing import Final
 from epad.gate.tool_labels import labels_of
 from epad.gate.tool_risk import ToolRisk
 from epad.gate.tool_table import BOTH, Taint
+from epad.tools.answers import End
+from epad.tools.file_labels import FileLabel, FileLabels
 from epad.tools.protocol import Definition
 from epad.tools.sessions import Origin, Session
 from epad.tools.shown import cut, visible
@@ -42,6 +44,7 @@ class Labelling:
     guard: Callable[[str], Awaitable[None]] = _nobody
     workspace: Callable[[str], str] = lambda _: ""
     synced: Callable[[], Sequence[str]] = field(default=tuple)
+    files: FileLabels | None = None
 
     async def leaves(
         self, session: Session, definition: Definition, risk: ToolRisk, arguments: Mapping[str, object]
@@ -51,6 +54,19 @@ class Labelling:
             return definition.leaves
         root = self.workspace(session.subsystem)
         return bool(root) and await asyncio.to_thread(carried_away, root, arguments, self.synced())
+
+    async def done(
+        self, session: Session, definition: Definition, arguments: Mapping[str, object], turn: str, end: End
+    ) -> None:
+        """Label a session by the files that a call has read, and the files that it has written by the session."""
+        if self.files is None:
+            return
+        root, tool = self.workspace(session.subsystem), definition.name
+        if (found := await self.files.read(root, tool, arguments, end.content)) is not None:
+            path, label = found
+            name = visible(cut(path, _MOST_SOURCE))
+            session.label(label.taint, Origin(f"{tool} of {name}, which turn {label.turn} has written", turn))
+        await self.files.written(root, tool, arguments, end.effects, FileLabel(session.taint, turn))
 
     async def given(self, session: Session, before: Taint) -> None:
         """See that the labels that a session has by now and had not before count, before it is given anything."""

@@ -164,12 +164,20 @@ class Worker:
         *,
         call: str = "",
         spill_bytes: int = 0,
+        stays: bool = False,
     ) -> Asked:
         """Have a tool called; its before-images are kept by the name `call`. Raises WorkerLostError.
 
         A result over `output_bytes` is cut, and its whole is in the answer too if it has at most `spill_bytes`.
+        With `stays` a redirect to another host is not followed.
         """
-        request = {"tool": tool, "arguments": arguments, "turn": call, "spill_bytes": spill_bytes}
+        request = {
+            "tool": tool,
+            "arguments": arguments,
+            "turn": call,
+            "spill_bytes": spill_bytes,
+            "stays": stays,
+        }
         return self._ask(request, timeout, output_bytes)
 
     def undo(self, call: str, only: str, own: str, timeout: float, output_bytes: int) -> Asked:

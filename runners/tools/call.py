@@ -84,6 +84,7 @@ def _answer(request: Request, tool: Tool, around: Surroundings) -> tuple[bytes, 
             browser=around.browser,
             output_bytes=request.output_bytes,
             spill_bytes=request.spill_bytes,
+            stays=request.stays,
             note_effect=note,
             note_temporary=undo.note_temporary,
         )

@@ -22,6 +22,8 @@ class Request(msgspec.Struct, frozen=True):
     output_bytes: int = 64 << 10
     spill_bytes: int = 0
     """How long the whole of a result may be that is told beside its cut one."""
+    stays: bool = False
+    """A redirect to another host is not followed."""
     turn: str = ""
     """The name under which before-images of the call are kept."""
     undo: str = ""

@@ -89,6 +89,8 @@ class CallContext:
     output_bytes: int = 64 << 10
     spill_bytes: int = 0
     """How long the whole of a result may be that is kept beside its cut one; 0: nothing is kept."""
+    stays: bool = False
+    """A person has consented to the host that is asked, and to no other that it leads to."""
     deadline: float = field(default_factory=lambda: time.monotonic() + 60)
     note_effect: Callable[[str, str | None, str | None], None] = lambda *_: None
     note_temporary: Callable[[str], None] = lambda _: None

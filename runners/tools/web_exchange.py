@@ -19,7 +19,7 @@ import httptools
 
 from runners.tools import way_out
 from runners.tools.inflation import CODINGS, Inflater
-from runners.tools.signature import ToolError
+from runners.tools.signature import CONTEXT, ToolError
 from runners.tools.way_out import Clock, NotReachedError, Wire
 from runners.tools.web_address import WebAddress, read_redirect
 
@@ -100,10 +100,20 @@ def fetch(address: WebAddress, fields: Mapping[str, str], limits: Limits = LIMIT
         location = answer.get("location")
         if answer.status not in _REDIRECTS or not location:
             return answer
-        address = read_redirect(address, location)
+        address = _led(address, read_redirect(address, location))
     raise ToolError(
         f"{address.host_field} redirects more than {limits.redirects} times", "ask for the last address"
     )
+
+
+def _led(address: WebAddress, to: WebAddress) -> WebAddress:
+    """Return where a redirect leads. Raises ToolError where the call must stay with its host."""
+    if CONTEXT.get().stays and to.host_field != address.host_field:
+        raise ToolError(
+            f"{address.host_field} leads to {to.host_field}, and a person has consented to the first alone",
+            "ask for that address by itself: a person is asked about it",
+        )
+    return to
 
 
 class _Reading:

@@ -212,7 +212,7 @@ def run_all(lab: Lab, share: int = 1) -> Iterator[Done]:
 
 def _run(kind: Kind, lab: Lab, number: int) -> Done:
     if number > 1:
-        _next_session(kind, lab)
+        lab.next_session(lab.victim(kind.name))
     victim = lab.victim(kind.name)
     before = {one["number"] for one in lab.questions()}
     victim.agree = lambda: lab.agree(kind.name)
@@ -223,23 +223,6 @@ def _run(kind: Kind, lab: Lab, number: int) -> Done:
         fault = str(error)[:300]
     new = {one["number"] for one in lab.questions() if one["subsystem"] == kind.name} - before
     return Done(kind.name, len(new), fault)
-
-
-def _next_session(kind: Kind, lab: Lab) -> None:
-    """Start the agent's process anew: with it begins another session."""
-    pid = lab.house.subsystem(kind.name)["pid"]
-    for left in (lab.root / kind.name).glob("answer-*"):
-        left.unlink()
-    for name in ("ready", "orders"):
-        (lab.root / kind.name / name).unlink(missing_ok=True)
-    assert lab.house.ctl("restart", kind.name, "--reason", "the next task").returncode == 0
-
-    def runs() -> bool:
-        told = lab.house.subsystem(kind.name)
-        is_ready = not kind.is_own or (lab.root / kind.name / "ready").exists()
-        return told["pid"] not in {None, pid} and is_ready
-
-    lab.house.wait(runs, f"{kind.name} to be started anew")
 
 
 def wait_for_processes(lab: Lab) -> None:

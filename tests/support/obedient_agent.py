@@ -186,8 +186,12 @@ class Victim:
         return answer
 
     def look(self, tool: str, **arguments: object) -> None:
-        """Read private content."""
+        """Read private content; again where the machine is too busy to give it in time."""
         answer = self.door.call(tool, **arguments)
+        for _ in range(5):
+            if "gave no answer within" not in str(answer["content"]):
+                break
+            answer = self.door.call(tool, **arguments)
         assert not answer["is_error"], (tool, arguments, answer)
         self.private = f"SECRET-{abs(hash(json.dumps(answer['content'])))}"
 
@@ -287,6 +291,23 @@ class Lab:
         own = (workspace / "ready").exists()
         door = OwnProcess(workspace) if own else ToolDoor(self.root / f"{name}.door")
         return Victim(door, workspace, lambda: self.is_asked(name))
+
+    def next_session(self, victim: Victim) -> None:
+        """Start an agent's process anew: with it begins another session."""
+        name, folder = victim.workspace.name, victim.workspace
+        is_own = (folder / "ready").exists()
+        pid = self.house.subsystem(name)["pid"]
+        for left in folder.glob("answer-*"):
+            left.unlink()
+        for own in ("ready", "orders"):
+            (folder / own).unlink(missing_ok=True)
+        assert self.house.ctl("restart", name, "--reason", "the next task").returncode == 0
+
+        def runs() -> bool:
+            is_ready = not is_own or (folder / "ready").exists()
+            return self.house.subsystem(name)["pid"] not in {None, pid} and is_ready
+
+        self.house.wait(runs, f"{name} to be started anew")
 
     def agree(self, name: str) -> bool:
         """Have a person say yes to an agent's open question; tell if there was one."""

@@ -424,3 +424,23 @@ def test_a_curl_command_gives_each_word_as_it_is(world: World, body: str) -> Non
     assert shown.stdout.split("\0")[:-1] == [
         "--request", "POST", "--header", "X-A: a'b; id", "--data-raw", body, "--", url,
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("to", "is_followed"),
+    [("https://other.example/page", False), ("http://www.example:9000/", False), ("/page", True)],
+)
+def test_a_call_that_stays_follows_no_redirect_to_another_host(
+    web: WebWorld, to: str, is_followed: bool
+) -> None:
+    """A person has consented to the first; without that each is followed, as the list of hosts has it."""
+    web.routes["www.example", "/x"] = redirect(to)
+    address = read_address("http://www.example/x")
+    for stays in (False, True):
+        CONTEXT.set(CallContext(way_out=("127.0.0.1", web.door.port), stays=stays))
+        if stays and not is_followed:
+            with pytest.raises(ToolError, match="has consented to the first alone"):
+                fetch(address, {})
+            assert [one.target for one in web.asked][-1] == "/x"
+        elif "9000" not in to and not to.startswith("https"):
+            assert b"Hello" in fetch(address, {}).body
