@@ -39,7 +39,6 @@ from epad.storage.database import Database, DatabaseError
 from epad.storage.event_log import EVENT_SCHEMA
 from epad.storage.open_file import OpenFiles
 from epad.supervisor.records import PROCESS_SCHEMA, ProcessRecords
-from epad.supervisor.records import PROCESS_SCHEMA
 from epad.tools.file_labels import FILE_LABEL_SCHEMA
 from epad.tools.repeats import TOOL_ANSWER_SCHEMA
 from statemachine.clock import Clock
