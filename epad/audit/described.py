@@ -112,8 +112,9 @@ def _sentence(kind: EventKind, fields: Mapping[str, Any]) -> str:
         EventKind.CONFIG_RELOADED: ("changes",),
         EventKind.CONFIG_REFUSED: ("problems",),
         EventKind.POLICY_CHANGED: ("changes", "reason"),
+        EventKind.SECRET_USED: ("secret", "host"),
     }
-    if "host" in fields:
+    if "host" in fields and kind not in told:
         where = f"{fields['host']}:{fields['port']}" if fields.get("port") else str(fields["host"])
         return ": ".join(filter(None, (where, _text(fields.get("words") or fields.get("reason")))))
     names = told.get(kind)

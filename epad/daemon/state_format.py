@@ -10,7 +10,7 @@ from msgspec import Struct
 from epad import EpadError
 from epad.ledger.anchor import replace_file
 
-FORMAT = 4
+FORMAT = 5
 """Of everything in the state directory; one more whenever an older epad could not go on with it."""
 
 _FILE = "format.json"

@@ -41,6 +41,8 @@ def test_every_reason_to_leave_an_event_out_is_given() -> None:
         (EventKind.PHASE_CHANGED, "", {"sentence": "well", "source": "QUARANTINE"}, "epad", "well", "changed"),
         (EventKind.STEP_ENDED, "chat", {"step": "hold", "state": "failed", "result": "r"}, "epad", "hold: r", "failed"),
         (EventKind.SUBSYSTEM_EXITED, "chat", {"status": "exit 1", "reason": ""}, "chat", "status exit 1", "exited"),
+        (EventKind.SECRET_USED, "chat", {"secret": "git", "host": "git.example"}, "chat", "git: git.example", "used"),
+        (EventKind.SECRET_USED, "", {"secret": "key", "host": ""}, "epad", "key", "used"),
         (EventKind.CONFIG_RELOADED, "", {"changes": ["a", "b"]}, "epad", "a; b", "reloaded"),
         (EventKind.DAEMON_STARTED, "", {"version": "1", "pid": 7}, "epad", "version 1, pid 7", "started"),
     ],

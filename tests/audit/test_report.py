@@ -147,6 +147,21 @@ def test_markdown_is_chosen_by_the_files_name(state: Path, capsys: pytest.Captur
     assert to.read_text().startswith("# epad on ")
 
 
+async def test_uses_of_secrets_are_by_name(tmp_path: Path) -> None:
+    """Which secret, by whom, how often; its value is nowhere to begin with."""
+    path = tmp_path / "ledger.db"
+    ledger = await open_ledger(path, places(path))
+    for who in ("chat", "chat", "epad"):
+        evidence = {"secret": "git", "host": "git.example"}
+        await ledger.note_audit(noted("secret.used", who, "used", "git: git.example", evidence=evidence))
+    await ledger.close()
+    report, _ = made(tmp_path)
+    assert {key: one.count for key, one in report.secrets.rows.items()} == {
+        ("git", "chat", "secret.used"): 2,
+        ("git", "epad", "secret.used"): 1,
+    }
+
+
 async def test_very_many_hosts_are_a_bounded_table(tmp_path: Path) -> None:
     """What is beyond is summed up in one row, and no byte is left out."""
     path = tmp_path / "ledger.db"
