@@ -44,9 +44,11 @@ def _order(
     return name, Risk.ORDER, path, command, words, answer, body, ()
 
 
-def _owned(name: str, path: str, command: str, words: str, body: str = "OrderBody") -> Row:
+def _owned(
+    name: str, path: str, command: str, words: str, body: str = "OrderBody", answer: str = "Result"
+) -> Row:
     """Return the row of an order that takes an owner."""
-    return name, Risk.OWNED, path, command, words, "Result", body, ()
+    return name, Risk.OWNED, path, command, words, answer, body, ()
 
 
 class Operation(StrEnum):
@@ -310,21 +312,21 @@ class Operation(StrEnum):
         "Hide a shared text, or all rows of a session.",
         "MemoryOrder",
     )
-    SET_SECRET = _order(
+    SET_SECRET = _owned(
         "set_secret",
         "/v1/secrets/{name}",
         "secret set",
         "Keep a secret in the vault, sealed; its value comes by standard input.",
         "SecretOrder",
     )
-    ROTATE_SECRET = _order(
+    ROTATE_SECRET = _owned(
         "rotate_secret",
         "/v1/secrets/{name}/rotate",
         "secret rotate",
         "Give a secret a new value, which is in use at once.",
         "RotationOrder",
     )
-    BIND_SECRET = _order(
+    BIND_SECRET = _owned(
         "bind_secret",
         "/v1/secrets/{name}/bind",
         "secret bind",
@@ -337,7 +339,7 @@ class Operation(StrEnum):
         "secret test",
         "Open a secret, show nothing of it, and say what sealed it.",
     )
-    EXPORT_SECRET = _order(
+    EXPORT_SECRET = _owned(
         "export_secret",
         "/v1/secrets/{name}/export",
         "secret export",
@@ -345,10 +347,10 @@ class Operation(StrEnum):
         "ExportOrder",
         "ExportedSecret",
     )
-    REMOVE_SECRET = _order(
+    REMOVE_SECRET = _owned(
         "remove_secret", "/v1/secrets/{name}/remove", "secret remove", "Delete a secret from the vault."
     )
-    UNLOCK_SECRETS = _order(
+    UNLOCK_SECRETS = _owned(
         "unlock_secrets",
         "/v1/unlock-secrets",
         "secret unlock",
