@@ -61,7 +61,7 @@ def filled(path: Path, count: int, texts: Zipf) -> None:
     """Make a store with so many names of one session, by the store's own code."""
     path.parent.mkdir()
     store = open_store(path, NO_QUOTA, lambda: 0.0)
-    server = Server(store)
+    server = Server(store, path, path.parent)
     for first in range(0, count, AT_ONCE):
         server.group(
             [
@@ -151,7 +151,7 @@ async def lost(directory: Path, forget_each: int = 0) -> tuple[int, int]:
 def recalls(path: Path) -> tuple[float, float]:
     """Return the share of questions whose note is among the first 5: by bm25 alone, and ranked anew."""
     chance = random.Random(SEED)
-    server = Server(open_store(path, NO_QUOTA, lambda: 0.0))
+    server = Server(open_store(path, NO_QUOTA, lambda: 0.0), path, path.parent)
 
     def ask(tool: str, **arguments: object) -> dict[str, Any]:
         request = {"id": 1, "tool": tool, "arguments": asked(LARGE, **arguments)}

@@ -9,6 +9,8 @@ from epad.formatting.nearest import fix
 from epad.operations.protocol import ConflictError, UnknownNameError
 
 MAX_BODY_BYTES = 64 * 1024
+MAX_DOCUMENT_BYTES = (1 << 20) + MAX_BODY_BYTES
+"""What the body of an order may have that brings a piece of a document."""
 
 
 class ApiError(EpadError):

@@ -19,6 +19,7 @@ from epad.answers import (
     secrets,
     status,
     tools,
+    vault,
 )
 from epad.operations import bodies
 from epad.operations.registry import Operation
@@ -43,6 +44,7 @@ TYPES: Json = {
         secrets,
         agents,
         identity,
+        vault,
         bodies,
     )
     for name, kind in vars(module).items()
@@ -101,6 +103,9 @@ def _schemas(operations: Iterable[Operation]) -> Json:
 
 
 QUERY = {
+    "document": {"type": "string", "description": "The path of a document of the vault."},
+    "version": {"type": "integer", "minimum": 0, "default": 0, "description": "0: the newest."},
+    "offset": {"type": "integer", "minimum": 0, "default": 0, "description": "Of the bytes that are wanted."},
     "since": {
         "type": "integer",
         "description": "Events after this id; -n means the newest n.",

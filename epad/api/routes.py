@@ -15,7 +15,7 @@ from aiohttp import web
 import epad
 from epad.answers.decisions import LogLine
 from epad.api import openapi
-from epad.api.errors import ApiError
+from epad.api.errors import MAX_BODY_BYTES, MAX_DOCUMENT_BYTES, ApiError
 from epad.api.follow import LINES, Batches, Followers, json_lines
 from epad.operations import bodies
 from epad.operations.bodies import OrderBody
@@ -54,7 +54,11 @@ class Call:
         kind: type[OrderBody] = getattr(bodies, self.operation.body)
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                order = msgspec.json.decode(await self.request.read(), type=kind)
+                data = await self.request.read()
+            limit = MAX_DOCUMENT_BYTES if issubclass(kind, bodies.DocumentOrder) else MAX_BODY_BYTES
+            if len(data) > limit:
+                raise web.HTTPRequestEntityTooLarge(limit, len(data))
+            order = msgspec.json.decode(data, type=kind)
         except TimeoutError as error:
             raise ApiError(408, "timeout", "the body did not arrive", "send it at once") from error
         except msgspec.MsgspecError as error:

@@ -12,7 +12,7 @@ import structlog
 from aiohttp import web
 
 from epad.api import unix
-from epad.api.errors import MAX_BODY_BYTES, ApiError, translate
+from epad.api.errors import MAX_DOCUMENT_BYTES, ApiError, translate
 from epad.api.follow import Followers
 from epad.api.routes import ROUTES, Call, handler_of
 from epad.gate.permissions import Tier, allow
@@ -79,7 +79,7 @@ class ControlApi:
         directory = self._path.parent
         if self._operator_gid is not None and not directory.stat().st_mode & 0o011:
             self._log.warning("control.directory_closed", path=str(directory), fix="chmod g+x,o+x it")
-        app = web.Application(client_max_size=MAX_BODY_BYTES, middlewares=[self._errors_as_json])
+        app = web.Application(client_max_size=MAX_DOCUMENT_BYTES, middlewares=[self._errors_as_json])
         for operation in ROUTES:
             app.router.add_route(operation.method, operation.path, self._gated(operation))
         self._site = Site(app, "control", share(_PART, _MAX_CONNECTIONS), STOP_SECONDS)

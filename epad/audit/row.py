@@ -14,6 +14,7 @@ from epad.ledger.record import (
     Labelled,
     Record,
     Repaired,
+    Rooted,
     Session,
     ToolClosed,
     ToolOpened,
@@ -166,7 +167,7 @@ def _of_session(number: int, record: Session | Labelled) -> Row:
     )
 
 
-def _of_ledger(number: int, record: EpochStarted | Repaired | Trimmed) -> Row:
+def _of_ledger(number: int, record: EpochStarted | Repaired | Trimmed | Rooted) -> Row:
     match record:
         case EpochStarted():
             outcome = "clean" if record.clean else "unclean"
@@ -178,6 +179,12 @@ def _of_ledger(number: int, record: EpochStarted | Repaired | Trimmed) -> Row:
         case Trimmed():
             what = f"{record.reason}: records 1 to {record.through}"
             return _row(number, record, "ledger.trimmed", EPAD, what, "done")
+        case Rooted():
+            what = f"the root over {record.size} rows of {record.store} is {record.root.hex()}"
+            details = {"accepted": list(record.accepted)}
+            return _row(
+                number, record, "ledger.rooted", record.by or EPAD, what, record.cause, details=details
+            )
 
 
 def _of_turn(number: int, record: TurnOpened | TurnClosed) -> Row:

@@ -39,8 +39,16 @@ def own_state(config: Config, directories: Directories) -> list[Source]:
         *(FileSource(f"anchor/{name}", anchor / name) for name in heads),
         SqliteSource("ledger.db", directories.ledger_database, role="ledger"),
         SqliteSource("vault/vault.db", directories.vault_database, optional=True),
+        *_documents(config, directories),
         *sealed,
     ]
+
+
+def _documents(config: Config, directories: Directories) -> Iterator[Source]:
+    """Yield the versions of the vault's documents, after the rows that name them, so that each row has its bytes."""
+    versions = Path(config.vault.directory or directories.vault / "documents") / "versions"
+    if versions.is_dir():
+        yield DirectorySource("vault/documents/versions", versions, sealed=True)
 
 
 def subsystem_state(name: str, state: StateConfig, work: Path) -> list[Source]:

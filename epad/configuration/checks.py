@@ -30,11 +30,15 @@ from epad.configuration.toml_lines import KeyPath, key_text
 from epad.configuration.tools_checks import check_tools
 from epad.configuration.urls import url_fault
 from epad.configuration.user_checks import check_users
+from epad.configuration.vault_checks import check_vault
 from epad.storage.bundle_names import name_fault, subsystem_file
 from probes.datastore import NAME as DATASTORE
+from probes.vault import NAME as VAULT
 from statemachine.finding import FOR_A_PERSON
 from statemachine.tool_targets import CATEGORY_PREFIX
 
+STATED_OFTENER = frozenset({DATASTORE, VAULT})
+"""The probes that say oftener than they look what the last look has shown."""
 PROBES = FOR_A_PERSON.union(
     *({item.name, *item.type.FINDS_AS} for item in msgspec.structs.fields(ProbesConfig)),
 )
@@ -68,6 +72,7 @@ def cross_check(config: Config) -> Iterator[Complaint]:
     yield from check_agents(config.agents, config.subsystems, tools_enabled=config.tools.enabled)
     yield from check_identity(config.identity)
     yield from _check_datastores(config)
+    yield from check_vault(config.vault)
     for name, subsystem in config.subsystems.items():
         yield from _check_subsystem(("subsystems", name), subsystem, config)
     yield from _check_cycles(config)
@@ -187,7 +192,7 @@ def _check_quiet(config: Config) -> Iterator[Complaint]:
     for name, settings in config.probes.by_name().items():
         rule = config.hysteresis.get(name, config.hysteresis["default"])
         interval = settings.interval_seconds
-        if name != DATASTORE and rule.clear_after_seconds <= interval:
+        if name not in STATED_OFTENER and rule.clear_after_seconds <= interval:
             table = name if name in config.hysteresis else "default"
             text = f"is {rule.clear_after_seconds:g}: it must be above probes.{name}.interval_seconds, {interval:g}"
             path = ("hysteresis", table, "clear_after_seconds")

@@ -20,6 +20,7 @@ from probes.progress import ProgressSettings
 from probes.settings import ProbeSettings
 from probes.token_burn import TokenBurnSettings
 from probes.tools import ToolsSettings
+from probes.vault import VaultSettings
 from probes.vram import VramSettings
 
 
@@ -39,6 +40,7 @@ class ProbesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     memory: MemorySettings
     egress: EgressSettings
     tools: ToolsSettings
+    vault: VaultSettings
 
     def by_name(self) -> dict[str, ProbeSettings]:
         """Return every probe's settings, by the probe's name."""

@@ -27,6 +27,7 @@ from epad.configuration.value_types import (
     Limit,
     Listener,
 )
+from epad.configuration.vault_schema import VaultConfig
 from epad.gate.tiers import TierName
 from statemachine.assessor import Hysteresis
 from statemachine.enforcement import Enforce
@@ -378,6 +379,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     schedule: ScheduleConfig
     tools: ToolsConfig
     identity: IdentityConfig
+    vault: VaultConfig = VaultConfig()
     retention: RetentionConfig = RetentionConfig()
     notify: NotifyConfig = NotifyConfig()
     confine: HouseConfineConfig = HouseConfineConfig()

@@ -49,7 +49,7 @@ from epad.gateway.upstream import Upstreams
 from epad.ledger.integrity import Integrity
 from epad.measurement.starts import Starts
 from epad.probing.build import Senses, make_assessor, make_watchers
-from epad.probing.cascade_signals import Sights
+from epad.probing.cascade_signals import Sights, no_vault
 from epad.probing.fan_out import ExitFanout, TurnFanout
 from epad.probing.loops import ProbeLoops
 from epad.response.last_resort import Lent
@@ -65,7 +65,6 @@ from epad.supervisor.launch import inherited
 from epad.supervisor.log_pump import LogPump, log_configs
 from epad.supervisor.supervisor import Supervisor, Surroundings
 from epad.tools.wire.door import ToolDoor
-from epad.tools.wire.result_resources import ResultResources
 from epad.vault.watched import own_datastores
 
 
@@ -185,7 +184,11 @@ def make_supervision(given: Given, joints: Joints, foundation: Foundation) -> Su
 def make_probing(given: Given, joints: Joints, foundation: Foundation, supervision: Supervision) -> Probing:
     """Make the probes, and what runs them."""
     sights = Sights(
-        supervision.upstreams.status, joints.hold_of, foundation.datastores.check, joints.last_verified
+        supervision.upstreams.status,
+        joints.hold_of,
+        foundation.datastores.check,
+        joints.last_verified,
+        foundation.tools.watch.check if foundation.tools is not None else no_vault,
     )
     senses = Senses(
         supervision.supervisor.snapshots,
@@ -240,7 +243,7 @@ def make_side(foundation: Foundation, *, old_clients: bool) -> SideRoutes:
     if foundation.tools is None:
         return NoSideRoutes()
     log = structlog.get_logger("epad.tools")
-    resources = ResultResources(foundation.tools.results)
+    resources = foundation.tools.resources
     door = ToolDoor(foundation.tools.calls, log, old_clients=old_clients, resources=resources)
     return ManySideRoutes(door, foundation.tools.agent_door)
 

@@ -35,6 +35,7 @@ from epad.operations.recorded_orders import RecordedOrders
 from epad.operations.reload import Reloader
 from epad.operations.status import DaemonStatus, NoTools
 from epad.operations.tool_approvals import ToolApprovals
+from epad.operations.vault_orders import VaultOrders
 from epad.probing.metrics import SubsystemSeries
 from epad.probing.process_owners import ProcessOwners
 from epad.supervisor.engine_choice import unit_tag
@@ -161,6 +162,11 @@ def make_operations(
         memory_orders=MemoryOrders(
             foundation.tools.vault if foundation.tools else None,
             lambda: stores.ledger.read(lambda connection: states_of(connection, EFFECT)),
+            foundation.tools.watch if foundation.tools else None,
+        ),
+        vault_orders=VaultOrders(
+            foundation.tools.vault if foundation.tools else None,
+            foundation.tools.watch if foundation.tools else None,
         ),
         recorded_orders=RecordedOrders(foundation.audit),
         secret_vault=foundation.secrets,

@@ -27,8 +27,10 @@ from epad.tools.metrics import ToolSeries
 from epad.tools.results import ResultStore
 from epad.tools.sessions import Sessions
 from epad.tools.undoing import Undoing
+from epad.tools.wire.resources import Resources
 from epad.tools.workers import Workers
 from epad.vault.child import VaultChild
+from epad.vault.watch import Watch
 from statemachine.containment import Hold
 
 
@@ -51,6 +53,8 @@ class Tooling:
     in_force: ToolsInForce
     consents: Consents
     vault: VaultChild
+    watch: Watch
+    resources: Resources
     series: ToolSeries
     limits: Callable[[], list[Limit]]
     undoing: Undoing
@@ -110,5 +114,6 @@ class Tooling:
         """End each call under way, the workers, the stores' child, and the zygote."""
         await self.side.cancel()
         await self.calls.close()
+        await self.watch.close()
         await self.vault.close()
         await self.zygote.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from pathlib import Path
 
 import structlog
 
@@ -25,6 +26,7 @@ from epad.operations.tool_looks import ToolLooks, ToolsInForce
 from epad.operations.undo_orders import UndoOrders
 from epad.runtime.side_tasks import Tasks
 from epad.storage.event_log import EventLog
+from epad.storage.restores import FILE as RESTORES
 from epad.supervisor.identity import ProcessTable
 from epad.tools.call import CallContext, ToolCalls
 from epad.tools.consent import ConsentContext, Consents
@@ -36,15 +38,21 @@ from epad.tools.output_budget import OutputBudget
 from epad.tools.processes import Processes
 from epad.tools.rates import CallRates
 from epad.tools.repeats import Repeats
+from epad.tools.results import URI as RESULTS
 from epad.tools.results import ResultStore
 from epad.tools.sessions import Sessions, process_of_agent
 from epad.tools.undo_store import UndoStore
 from epad.tools.undoing import Undoing
+from epad.tools.wire.all_resources import AllResources
+from epad.tools.wire.result_resources import ResultResources
 from epad.tools.worker_cell import CellStarter
 from epad.tools.worker_doors import WorkerDoors
 from epad.tools.workers import Workers
-from epad.vault.answers import make_vault_tools
+from epad.vault.answers import URI as DOCUMENTS
+from epad.vault.answers import House, make_vault_tools
 from epad.vault.child import VaultChild
+from epad.vault.resources import VaultResources
+from epad.vault.watch import Watch
 from probes.tool_calls import ToolCalled
 
 
@@ -66,7 +74,10 @@ def make_tools(
     sessions = Sessions(process_of, settings.tier, run, settings.labels)
     rates = CallRates(settings.calls_per_minute, given.clock, agents.root)
     output = OutputBudget(settings.output_tokens_per_hour, given.clock, agents.root)
-    series, vault = ToolSeries(metrics), VaultChild(given.directories.vault, log)
+    series, documents = ToolSeries(metrics), given.config.vault.directory
+    vault = VaultChild(given.directories.vault, log, Path(documents) if documents else None)
+    house = House(settings.sees_shared, access.quarantined, lambda: joints.config.vault)
+    watch = Watch(vault, given.stores.ledger, given.directories.state / RESTORES, given.clock, log)
     undoing = Undoing.make(store, workers, given.stores.ledger, given.clock.monotonic, log)
     files = FileLabels(given.stores.database, log)
     results = ResultStore(given.directories.results)
@@ -103,7 +114,7 @@ def make_tools(
             output=output,
             own={
                 **make_own_tools(given, joints, given.stores.identities, rates, events),
-                **make_vault_tools(vault, settings.sees_shared),
+                **make_vault_tools(vault, house),
             },
             consents=consents,
             repeats=Repeats(given.stores.database, given.stores.ledger, given.clock, log),
@@ -117,6 +128,13 @@ def make_tools(
         in_force=ToolsInForce(lambda: calls.catalogue, settings.callers),
         consents=consents,
         vault=vault,
+        watch=watch,
+        resources=AllResources(
+            {
+                RESULTS: ResultResources(results),
+                DOCUMENTS: VaultResources(vault, house, sessions.of, partial(_shut, access)),
+            }
+        ),
         series=series,
         limits=partial(limits_now, settings, rates, output),
         undoing=undoing,
@@ -128,6 +146,11 @@ def make_tools(
         agent_door=agent_door,
         agents=partial(listed, agents, lambda name: usage_of(given, name)),
     )
+
+
+def _shut(access: Access, subsystem: str) -> str:
+    refusal = access.shut(subsystem)
+    return "" if refusal is None else refusal.message
 
 
 def make_starter(

@@ -35,6 +35,7 @@ from epad.epactl.commands import simulate as ctl_simulate
 from epad.epactl.commands import tools as ctl_tools
 from epad.epactl.commands import undo as ctl_undo
 from epad.epactl.commands import usage as ctl_usage
+from epad.epactl.commands import vault as ctl_vault
 from epad.epactl.parser import Commands, Formatter, Parser, add_name, add_order_options
 from epad.operations.registry import Operation
 
@@ -133,6 +134,7 @@ def make_parser() -> argparse.ArgumentParser:
         ctl_memory.add_commands,
         ctl_secrets.add_commands,
         ctl_identity.add_commands,
+        ctl_vault.add_commands,
         _add_operations,
     ):
         add(commands)

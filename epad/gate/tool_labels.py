@@ -8,7 +8,8 @@
 | of the host: processes, its environment, its devices | no | yes | it is the operator's |
 | of logs | yes | yes | who sends a request writes into them |
 | of a database | yes | yes | its rows are others' forms and letters, and the operator's records |
-| made with a secret, or of the knowledge vault | no | yes | it is the operator's |
+| made with a secret | no | yes | it is the operator's |
+| a document of the knowledge vault | by its path | by its path | `[vault]` says so of paths; `epad/vault/answers.py` |
 | of a message, task or memory row | as its author's session | as its author's session | labels go with the text |
 | the same of a session of a lower tier | yes | as its author's session | no authority flows up |
 | of a tool whose definition says so (a foreign server's) | yes | as its risk | a server's word is a claim |
@@ -33,9 +34,7 @@ _BY_RISK: Final[Mapping[ToolRisk, Taint]] = MappingProxyType(
         ToolRisk.USES_SECRET: Taint.PRIVATE,
     }
 )
-_BY_CATEGORY: Final[Mapping[str, Taint]] = MappingProxyType(
-    {"database": BOTH, "archive": Taint.UNTRUSTED, "knowledge": Taint.PRIVATE, "vault": Taint.PRIVATE}
-)
+_BY_CATEGORY: Final[Mapping[str, Taint]] = MappingProxyType({"database": BOTH, "archive": Taint.UNTRUSTED})
 _BY_NAME: Final[Mapping[str, Taint]] = MappingProxyType({"docker_logs": BOTH, "logs_tail": BOTH})
 _GIVE_BACK_NOTHING: Final = frozenset({"tar_create", "zip_create", "docker_stop", "browser_close"})
 """Their results say what was done, and nothing that somebody else wrote."""

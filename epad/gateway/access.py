@@ -64,6 +64,10 @@ class Access:
         """Say how a subsystem is held, and why."""
         return self._holds.get(name, _OPEN)
 
+    def quarantined(self) -> tuple[str, ...]:
+        """Name those that are held at block or above, sorted."""
+        return tuple(sorted(name for name, hold in self._holds.items() if hold.rung >= Rung.BLOCK))
+
     def close_all(self, reason: str) -> None:
         """Shut to everyone; an empty reason opens again."""
         self._closed = reason

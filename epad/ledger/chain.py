@@ -13,17 +13,15 @@ import msgspec
 from epad.ledger.errors import RecordError
 from epad.ledger.record import (
     GENESIS,
-    HEADED,
-    HEADS,
     Span,
     columns_of,
     decode,
-    decode_head,
     leaf_hash,
     leaf_hashes,
     link_hash,
     link_hashes,
 )
+from epad.ledger.record_head import HEADED, HEADS, decode_head
 from epad.ledger.rows import DAMAGE, Row, Unreadable, Values, repaired_spans, row_at, trimmed_through
 
 MAX_FAULTS = 100

@@ -19,6 +19,7 @@ from epad.ledger.record import (
     Labelled,
     Outcome,
     Record,
+    Rooted,
     Session,
     ToolClosed,
     ToolOpened,
@@ -140,6 +141,20 @@ class NoteLabel(Struct, frozen=True, gc=False):
     source: str
 
 
+class NoteRoot(Struct, frozen=True, gc=False):
+    """The root over a store's rows; the fields are those of Rooted."""
+
+    store: str
+    size: int
+    root: bytes
+    cause: str
+    by: str = ""
+    accepted: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _require_hash(self.store, "root", self.root)
+
+
 class NoteAudit(Struct, frozen=True, gc=False):
     """Something done, decided or refused; the fields are those of Audited."""
 
@@ -164,7 +179,7 @@ class Stamp:
     epoch: int
 
 
-Entry = OpenTurn | CloseTurn | OpenTool | CloseTool | NoteSession | NoteLabel | NoteAudit
+Entry = OpenTurn | CloseTurn | OpenTool | CloseTool | NoteSession | NoteLabel | NoteAudit | NoteRoot
 Opening = OpenTurn | OpenTool
 """An entry after which its turn is open."""
 Closing = CloseTurn | CloseTool
@@ -251,6 +266,7 @@ _RECORDS: dict[type[Entry], type[Record]] = {
     NoteSession: Session,
     NoteLabel: Labelled,
     NoteAudit: Audited,
+    NoteRoot: Rooted,
 }
 """The records whose fields are their entries' and the stamp's."""
 

@@ -46,6 +46,7 @@ class Kind(IntEnum):
     SESSION = 8
     AUDITED = 9
     LABELLED = 10
+    ROOTED = 11
 
 
 class Outcome(StrEnum):
@@ -77,11 +78,12 @@ class UsageSource(StrEnum):
     RESERVED = "reserved"
 
 
-def _tag(kind: Kind, form: int) -> int:
+def tag(kind: Kind, form: int) -> int:
+    """Return the first element of a body: the kind's number, and the format's."""
     return form << 8 | kind
 
 
-class TurnOpened(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.OPENED, 2)):
+class TurnOpened(Struct, frozen=True, array_like=True, gc=False, tag=tag(Kind.OPENED, 2)):
     """A turn is about to be forwarded. `turn` is 32 hex digits; without a closing record it is lost.
 
     The fields with a column of their own stand first, for a check reads no further: 0.55 M records a second, not 0.47
@@ -108,7 +110,7 @@ class TurnOpened(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.O
     path: str = ""
 
 
-class TurnClosed(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.CLOSED, 2)):
+class TurnClosed(Struct, frozen=True, array_like=True, gc=False, tag=tag(Kind.CLOSED, 2)):
     """Records a turn's end and its cost, in tokens and micro-USD. `http_status` is 0 without an answer."""
 
     turn: str
@@ -127,7 +129,7 @@ class TurnClosed(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.C
     charged_microusd: int = 0
 
 
-class EpochStarted(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.EPOCH, 1)):
+class EpochStarted(Struct, frozen=True, array_like=True, gc=False, tag=tag(Kind.EPOCH, 1)):
     """The ledger was opened for writing. `clean` says that the epoch before was closed in order."""
 
     nonce: bytes
@@ -139,7 +141,7 @@ class EpochStarted(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind
     epoch: int
 
 
-class Repaired(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.REPAIRED, 1)):
+class Repaired(Struct, frozen=True, array_like=True, gc=False, tag=tag(Kind.REPAIRED, 1)):
     """Damage was dealt with. `lost` records keep their leaf and link where those are known, but no body."""
 
     restored: tuple[Span, ...]
@@ -152,7 +154,7 @@ class Repaired(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.REP
     epoch: int
 
 
-class Trimmed(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.TRIMMED, 1)):
+class Trimmed(Struct, frozen=True, array_like=True, gc=False, tag=tag(Kind.TRIMMED, 1)):
     """Records that bodies of records 1 to `through` are no longer kept; leaves and links are. `sums` is their sum."""
 
     through: int
@@ -164,7 +166,7 @@ class Trimmed(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.TRIM
     epoch: int
 
 
-class ToolOpened(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.TOOL_OPENED, 1)):
+class ToolOpened(Struct, frozen=True, array_like=True, gc=False, tag=tag(Kind.TOOL_OPENED, 1)):
     """A tool is about to be called. Without a closing record it is not known if it did anything.
 
     `parent` is the model's turn that asked for it, empty if that is not known. `taint` is the sum of the labels of
@@ -198,7 +200,7 @@ class Effect(Struct, frozen=True, array_like=True, gc=False):
     after_sha256: bytes | None
 
 
-class ToolClosed(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.TOOL_CLOSED, 1)):
+class ToolClosed(Struct, frozen=True, array_like=True, gc=False, tag=tag(Kind.TOOL_CLOSED, 1)):
     """Records the end of a tool's turn: its result's hash and size, and the effects that its worker reported.
 
     A refused call has this record alone; `tool`, `session` and `row` say who was refused, and why.
@@ -224,7 +226,7 @@ class ToolClosed(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.T
     epoch: int
 
 
-class Session(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.SESSION, 1)):
+class Session(Struct, frozen=True, array_like=True, gc=False, tag=tag(Kind.SESSION, 1)):
     """An agent's session began or ended: one start of its process, whose tier never changes.
 
     `parent` is the session that asked for it, empty for one of the configuration; `by` is who started it. A record with
@@ -247,7 +249,7 @@ class Session(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.SESS
     template: str = ""
 
 
-class Labelled(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.LABELLED, 1)):
+class Labelled(Struct, frozen=True, array_like=True, gc=False, tag=tag(Kind.LABELLED, 1)):
     """A session was given a label of taint that it did not have, one of those of `epad/gate/tool_table.py`.
 
     `source` says in words what brought it: a tool and its target, a host, a message. `turn` is the tool's turn that
@@ -265,7 +267,26 @@ class Labelled(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.LAB
     epoch: int
 
 
-class Audited(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.AUDITED, 1)):
+class Rooted(Struct, frozen=True, array_like=True, gc=False, tag=tag(Kind.ROOTED, 1)):
+    """The Merkle root over the first `size` rows of one of epad's own stores.
+
+    `cause` says what it was taken for: a batch of writes, a day, the state before an order of a person's, what a
+    restore has left, or what a person has accepted as it is; then `accepted` names the faults.
+    """
+
+    store: str
+    size: int
+    root: bytes
+    wall_ns: int
+    cause: str
+    by: str
+    accepted: tuple[str, ...]
+    boot_id: str
+    monotonic_ns: int
+    epoch: int
+
+
+class Audited(Struct, frozen=True, array_like=True, gc=False, tag=tag(Kind.AUDITED, 1)):
     """Something was done, decided or refused that has no kind of its own: docs/audit.md lists what.
 
     `event` is its name, as `order.given`; `who` a person, a subsystem or epad; `what` a short sentence. `evidence` is
@@ -299,6 +320,7 @@ Record = (
     | Session
     | Labelled
     | Audited
+    | Rooted
 )
 KINDS: dict[type[Record], Kind] = {
     TurnOpened: Kind.OPENED,
@@ -311,11 +333,12 @@ KINDS: dict[type[Record], Kind] = {
     Session: Kind.SESSION,
     Labelled: Kind.LABELLED,
     Audited: Kind.AUDITED,
+    Rooted: Kind.ROOTED,
 }
 encode = msgspec.msgpack.Encoder().encode
 
 
-class _OpenedInFormat1(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.OPENED, 1)):
+class _OpenedInFormat1(Struct, frozen=True, array_like=True, gc=False, tag=tag(Kind.OPENED, 1)):
     turn: str
     subsystem: str
     dialect: str
@@ -336,7 +359,7 @@ class _OpenedInFormat1(Struct, frozen=True, array_like=True, gc=False, tag=_tag(
         return TurnOpened(**msgspec.structs.asdict(self))
 
 
-class _ClosedInFormat1(Struct, frozen=True, array_like=True, gc=False, tag=_tag(Kind.CLOSED, 1)):
+class _ClosedInFormat1(Struct, frozen=True, array_like=True, gc=False, tag=tag(Kind.CLOSED, 1)):
     turn: str
     subsystem: str
     outcome: Outcome
@@ -358,41 +381,6 @@ class _ClosedInFormat1(Struct, frozen=True, array_like=True, gc=False, tag=_tag(
 
 _Former = _OpenedInFormat1 | _ClosedInFormat1
 _decoder: msgspec.msgpack.Decoder[Record | _Former] = msgspec.msgpack.Decoder(Record | _Former)
-
-
-class _Head(Struct, frozen=True, array_like=True, gc=False):
-    turn: str
-    subsystem: str
-    wall_ns: int
-
-
-class OpenedHead(_Head, frozen=True, array_like=True, gc=False, tag=_tag(Kind.OPENED, 2)):
-    """Holds the fields of a TurnOpened that have a column."""
-
-
-class ClosedHead(_Head, frozen=True, array_like=True, gc=False, tag=_tag(Kind.CLOSED, 2)):
-    """The same of a TurnClosed."""
-
-
-class ToolOpenedHead(_Head, frozen=True, array_like=True, gc=False, tag=_tag(Kind.TOOL_OPENED, 1)):
-    """The same of a ToolOpened."""
-
-
-class ToolClosedHead(_Head, frozen=True, array_like=True, gc=False, tag=_tag(Kind.TOOL_CLOSED, 1)):
-    """The same of a ToolClosed."""
-
-
-Head = OpenedHead | ClosedHead | ToolOpenedHead | ToolClosedHead
-HEADS: dict[type[Head], Kind] = {
-    OpenedHead: Kind.OPENED,
-    ClosedHead: Kind.CLOSED,
-    ToolOpenedHead: Kind.TOOL_OPENED,
-    ToolClosedHead: Kind.TOOL_CLOSED,
-}
-HEADED = frozenset(HEADS.values())
-"""The kinds of records that have a head."""
-decode_head = msgspec.msgpack.Decoder(Head).decode
-"""Read no more than that, of a turn's record in the present format. Raises msgspec's own errors."""
 
 
 def decode(sequence: int, body: bytes) -> Record:

@@ -42,6 +42,7 @@ INDEXES = {
     "record_trimmed": "CREATE INDEX IF NOT EXISTS record_trimmed ON record(seq) WHERE kind = 5",
     "record_session": "CREATE INDEX IF NOT EXISTS record_session ON record(subsystem) WHERE kind = 8",
     "record_label": "CREATE INDEX IF NOT EXISTS record_label ON record(subsystem) WHERE kind = 10",
+    "record_rooted": "CREATE INDEX IF NOT EXISTS record_rooted ON record(seq) WHERE kind = 11",
 }
 _VALUES = ("turn", "kind", "subsystem", "wall_ns", "body", "leaf", "link")
 _ROWS_FROM = "SELECT * FROM record WHERE seq >= ? ORDER BY seq LIMIT ?"

@@ -56,6 +56,7 @@ from epad.ledger.entry import (
     Entry,
     NoteAudit,
     NoteLabel,
+    NoteRoot,
     NoteSession,
     OpenTool,
     OpenTurn,
@@ -260,6 +261,12 @@ class Ledger:
     def note_label(self, label: NoteLabel) -> asyncio.Future[int]:
         """Record, durably, that a session was given a label; its number. Raises LedgerError, when awaited."""
         future = self._writer.append(label)
+        self._writer.hand_over_soon()
+        return future
+
+    def note_root(self, root: NoteRoot) -> asyncio.Future[int]:
+        """Record, durably, the root over a store's rows; its number. Raises LedgerError, when awaited."""
+        future = self._writer.append(root)
         self._writer.hand_over_soon()
         return future
 

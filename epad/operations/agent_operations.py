@@ -10,12 +10,14 @@ from epad.answers.identity import IdentityBundle, IdentityList
 from epad.answers.memory import MemoryList, MemoryProof
 from epad.answers.orders import Result
 from epad.answers.tools import ToolList, Trace, UndonePlan
+from epad.answers.vault import DocumentHistory, DocumentPiece, VaultList, VaultProof
 from epad.control_loop.decider import Decider
 from epad.operations.all_approvals import AllApprovals
 from epad.operations.identity_looks import IdentityLooks
 from epad.operations.memory_orders import MemoryOrders
 from epad.operations.registry import Operation
 from epad.operations.tool_looks import ToolLooks
+from epad.operations.vault_orders import VaultOrders
 from epad.storage.event_log import EventKind, EventLog
 from statemachine.finding import HOST
 
@@ -42,6 +44,7 @@ class AgentOperations(Orders):
     tool_looks: ToolLooks
     memory_orders: MemoryOrders
     identity_looks: IdentityLooks
+    vault_orders: VaultOrders
 
     def tools(self) -> ToolList:
         return self.tool_looks.show()
@@ -96,3 +99,33 @@ class AgentOperations(Orders):
     async def rotate_identity(self, reason: str, by: str) -> Result:
         self._note(Operation.ROTATE_IDENTITY, HOST, reason, by)
         return self._result([await self.identity_looks.rotate()])
+
+    async def vault(self) -> VaultList:
+        return await self.vault_orders.show()
+
+    async def vault_show(
+        self, document: str | None, version: str | None, offset: str | None
+    ) -> DocumentPiece:
+        return await self.vault_orders.piece(document or "", version, offset)
+
+    async def vault_history(self, document: str | None) -> DocumentHistory:
+        return await self.vault_orders.history(document or "")
+
+    async def vault_verify(self) -> VaultProof:
+        return await self.vault_orders.verify()
+
+    async def add_document(
+        self, document: str, sha256: str, size: int, offset: int, data: str, reason: str, by: str
+    ) -> Result:
+        if not offset:
+            self._note(Operation.ADD_DOCUMENT, HOST, f"{document}: {reason}", by)
+        body = {"sha256": sha256, "size": size, "offset": offset, "data": data}
+        return self._result([await self.vault_orders.add(document, body, f"{reason} ({by})", by)])
+
+    async def retract_document(self, document: str, reason: str, by: str) -> Result:
+        self._note(Operation.RETRACT_DOCUMENT, HOST, f"{document}: {reason}", by)
+        return self._result([await self.vault_orders.retract(document, f"{reason} ({by})", by)])
+
+    async def undo_document(self, document: str, reason: str, by: str) -> Result:
+        self._note(Operation.UNDO_DOCUMENT, HOST, f"{document}: {reason}", by)
+        return self._result([await self.vault_orders.undo(document, f"{reason} ({by})", by)])

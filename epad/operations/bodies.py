@@ -12,6 +12,8 @@ from statemachine.phase import Phase
 
 SECRET_FIELDS: Final = frozenset({"value", "passphrase"})
 """The fields of bodies that are put nowhere."""
+MAX_PIECE_CHARACTERS = 1 << 20
+"""So many characters of base64 an order brings of a document at most."""
 
 
 class OrderBody(Struct, frozen=True, forbid_unknown_fields=True):
@@ -108,6 +110,22 @@ class UnlockOrder(HiddenBody, frozen=True, forbid_unknown_fields=True):
 
     passphrase: Annotated[str, Meta(max_length=1_024)] = ""
     by: Literal["passphrase", "security-key"] = "passphrase"
+class VaultOrder(OrderBody, frozen=True, forbid_unknown_fields=True):
+    """The body of an order about a document of the vault."""
+
+    document: Annotated[str, Meta(min_length=1, max_length=100)]
+
+
+class DocumentOrder(VaultOrder, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The body of an order to add a document: a piece of its bytes, in base64, and where it belongs.
+
+    With the piece that ends at `size` the document is whole, and is added if it has the digest.
+    """
+
+    sha256: Annotated[str, Meta(pattern="^[0-9a-f]{64}$")]
+    size: Annotated[int, Meta(ge=0, le=64 << 20)]
+    offset: Annotated[int, Meta(ge=0)]
+    data: Annotated[str, Meta(max_length=MAX_PIECE_CHARACTERS)]
 
 
 class PhaseOrder(OrderBody, frozen=True, forbid_unknown_fields=True):

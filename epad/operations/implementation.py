@@ -53,6 +53,7 @@ from epad.storage.event_log import EventKind
 from epad.supervisor.child_logs import ChildLog
 from epad.supervisor.log_keeper import LogKeeper
 from epad.supervisor.log_reader import follow, last_lines
+from epad.vault.watched import NAME as VAULT
 from statemachine.clock import Clock
 from statemachine.containment import Cause, Hold, Rung
 from statemachine.finding import HOST, OPERATOR, Finding, Severity
@@ -360,11 +361,15 @@ class DaemonOperations(AgentOperations, SecretOrders):
         return self._result(results)
 
     async def accept_datastore(self, name: str, reason: str, by: str) -> Result:
-        if name not in self.datastores.names:
+        is_vault = name == VAULT and self.vault_orders.watch is not None
+        if name not in self.datastores.names and not is_vault:
             raise UnknownDatastoreError(name, self.datastores.names)
         self._note(Operation.ACCEPT_DATASTORE, name, reason, by)
-        self.datastores.accept(name)
-        return self._result(["the next look takes it as it is; then checkpoints are promoted again"])
+        if name in self.datastores.names:
+            self.datastores.accept(name)
+        accepted = await self.vault_orders.accept(f"{reason} ({by})") if is_vault else ()
+        told = "the next look takes it as it is; then checkpoints are promoted again"
+        return self._result([*(f"accepted: {fault}" for fault in accepted), told])
 
     def agents(self) -> AgentList:
         return {"agents": self.daemon_status.tools.agents()}

@@ -19,6 +19,7 @@ from epad.answers.orders import Budgets, Result
 from epad.answers.secrets import SecretList
 from epad.answers.status import Status
 from epad.answers.tools import ToolList, Trace, UndonePlan
+from epad.answers.vault import DocumentHistory, DocumentPiece, VaultList, VaultProof
 from epad.gate.permissions import Tier
 from epad.operations.bodies import OrderBody
 from epad.operations.registry import Operation
@@ -205,6 +206,22 @@ class Operations(Protocol):
 
     async def identity_bundle(self) -> IdentityBundle:
         """Return the trust bundle. Raises ConflictError."""
+    async def vault(self) -> VaultList:
+        """Return the documents of the vault. Raises ConflictError."""
+        ...
+
+    async def vault_show(
+        self, document: str | None, version: str | None, offset: str | None
+    ) -> DocumentPiece:
+        """Return bytes of a version of a document. Raises ConflictError."""
+        ...
+
+    async def vault_history(self, document: str | None) -> DocumentHistory:
+        """Return the changes of a document. Raises ConflictError."""
+        ...
+
+    async def vault_verify(self) -> VaultProof:
+        """Return what reading all of the vault finds. Raises ConflictError."""
         ...
 
     async def undo_plan(self, name: str) -> UndonePlan:

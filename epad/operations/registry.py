@@ -175,6 +175,42 @@ class Operation(StrEnum):
         "MemoryProof",
         risk=Risk.CONFIDENTIAL,
     )
+    VAULT_READ = _read(
+        "vault_read",
+        "/v1/vault",
+        "vault list",
+        "Show the documents of the knowledge vault, and what the newest look at it has found.",
+        "VaultList",
+        risk=Risk.CONFIDENTIAL,
+    )
+    VAULT_SHOW_READ = _read(
+        "vault_show_read",
+        "/v1/vault/show",
+        "vault show",
+        "Print a document of the vault, or one of its versions.",
+        "DocumentPiece",
+        "document",
+        "version",
+        "offset",
+        risk=Risk.CONFIDENTIAL,
+    )
+    VAULT_HISTORY_READ = _read(
+        "vault_history_read",
+        "/v1/vault/history",
+        "vault history",
+        "Show every change of a document of the vault.",
+        "DocumentHistory",
+        "document",
+        risk=Risk.CONFIDENTIAL,
+    )
+    VAULT_VERIFY_READ = _read(
+        "vault_verify_read",
+        "/v1/vault/verify",
+        "vault verify",
+        "Read all of the vault now, and tell what was changed around epad.",
+        "VaultProof",
+        risk=Risk.CONFIDENTIAL,
+    )
     UNDO_PLAN_READ = _read(
         "undo_plan_read",
         "/v1/undo/{name}",
@@ -376,6 +412,27 @@ class Operation(StrEnum):
         "/v1/identity/rotate",
         "identity rotate",
         "Have a new authority sign identities from now on.",
+    )
+    ADD_DOCUMENT = _order(
+        "add_document",
+        "/v1/vault/add",
+        "vault add",
+        "Add a document to the vault, or a new version of one.",
+        "DocumentOrder",
+    )
+    RETRACT_DOCUMENT = _order(
+        "retract_document",
+        "/v1/vault/retract",
+        "vault retract",
+        "Put a tombstone on a document of the vault; its versions are kept.",
+        "VaultOrder",
+    )
+    UNDO_DOCUMENT = _order(
+        "undo_document",
+        "/v1/vault/undo",
+        "vault undo",
+        "Take back the newest change of a document of the vault, to the byte.",
+        "VaultOrder",
     )
     MODEL_CALL = ("model_call", Risk.CHARGED, "", "", "Call a model through the gateway.", "", "", ())
 

@@ -44,6 +44,7 @@ from probes.token_burn import NAME as TOKEN_BURN
 from probes.token_burn import Detector, TokenBurn
 from probes.tools import Tools
 from probes.turns import TurnObserver
+from probes.vault import VaultIntegrity
 from probes.vram import VramSettings
 from probes.vram.amd import AmdGpus, cards
 from probes.vram.attribution import OwnerOf
@@ -79,6 +80,7 @@ class Watchers:
     tools: Tools
     lag: LoopLag
     datastore: DatastoreIntegrity
+    vault: VaultIntegrity
     roster: Roster
 
     def all(self) -> list[Probe]:
@@ -91,7 +93,7 @@ class Watchers:
             self.cascade,
         ]
         own: list[Probe] = [self.vram, self.memory, self.host, self.alerts, self.egress, self.datastore]
-        return [*detectors, *own, self.tools]
+        return [*detectors, *own, self.tools, self.vault]
 
     def turn_observers(self) -> list[TurnObserver]:
         """Return the probes that the gateway informs about turns."""
@@ -192,6 +194,7 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
             last_verified=senses.sights.last_verified,
             clock=clock,
         ),
+        vault=VaultIntegrity(probes.vault, check=senses.sights.vault, clock=clock),
         lag=lag,
         roster=roster,
     )

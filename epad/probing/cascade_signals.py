@@ -13,6 +13,7 @@ from probes.cascade import DependencyGraph, Look
 from probes.datastore import DatastoreCheck
 from probes.subsystems import Snapshots, SubsystemSnapshot, SubsystemState
 from probes.turns import TurnAdmitted, TurnFinished, TurnRefused
+from probes.vault import VaultCheck
 from statemachine.clock import Clock
 from statemachine.containment import Hold, Rung
 from statemachine.finding import HOST
@@ -22,18 +23,25 @@ async def _no_datastores() -> Sequence[DatastoreCheck]:
     return ()
 
 
+async def no_vault(_: float) -> VaultCheck | None:
+    """For a daemon without tools."""
+    return None
+
+
 @dataclass(frozen=True, slots=True)
 class Sights:
     """Gives the knowledge about the daemon beside its processes.
 
     `upstreams` gives each with its `name`, its `healthy`, and the `reason` if it is not; `hold_of`, the hold of a
-    subsystem; `datastores`, the last looks at them; `last_verified`, the name of the checkpoint to go back to.
+    subsystem; `datastores`, the last looks at them; `last_verified`, the name of the checkpoint to go back to;
+    `vault`, a look at the vault, at all of it if that is longer ago than so many seconds.
     """
 
     upstreams: Callable[[], list[status.Upstream]] = list
     hold_of: Callable[[str], Hold] = lambda _: Hold(Rung.OPEN)
     datastores: Callable[[], Awaitable[Sequence[DatastoreCheck]]] = _no_datastores
     last_verified: Callable[[], str] = str
+    vault: Callable[[float], Awaitable[VaultCheck | None]] = no_vault
 
 
 # The gateway looks at each upstream this often: more looks at one answer would be no more evidence.

@@ -13,7 +13,7 @@ import asyncio
 import socket
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,10 +30,15 @@ _ENVIRONMENT: Final = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", 
 
 
 class VaultChild:
-    """The child, by the socket to it; `directory` is where its file is."""
+    """The child, by the socket to it; `directory` is where its file is, `documents` the vault's documents.
 
-    def __init__(self, directory: Path, log: FilteringBoundLogger) -> None:
-        self._directory = directory
+    `wrote` is called after each answer to a request that has appended rows.
+    """
+
+    def __init__(self, directory: Path, log: FilteringBoundLogger, documents: Path | None = None) -> None:
+        self.directory = directory
+        self.documents = documents or directory / "documents"
+        self.wrote: Callable[[], None] = lambda: None
         self._log = log
         self._worker: Worker | None = None
         self._starting = asyncio.Lock()
@@ -80,6 +85,8 @@ class VaultChild:
         answer = await asked.within(ANSWER_SECONDS)
         if answer.result is None:
             raise OwnToolError(answer.error, answer.hint)
+        if "head" in answer.result:
+            self.wrote()
         return answer.result
 
     async def _running(self) -> Worker:
@@ -88,24 +95,24 @@ class VaultChild:
                 raise WorkerLostError("the daemon is stopping")
             if self._worker is None or self._worker.is_lost:
                 self._worker = await self._start()
-                self._log.info("vault.started", pid=self._worker.pid, directory=str(self._directory))
+                self._log.info("vault.started", pid=self._worker.pid, directory=str(self.directory))
             return self._worker
 
     async def _start(self) -> Worker:
         ours, theirs = socket.socketpair()
         try:
             with theirs:
-                pid = _spawned(self._directory, theirs.fileno())
+                pid = _spawned(self.directory, self.documents, theirs.fileno())
         except OSError:
             ours.close()
             raise
         return await connect(pid, ours)
 
 
-def _spawned(directory: Path, descriptor: int) -> int:
+def _spawned(directory: Path, documents: Path, descriptor: int) -> int:
     """Start the child with its end of the socket; return its process. Raises OSError."""
     process = subprocess.Popen(
-        (sys.executable, "-P", "-m", "runners.vault", str(directory), str(descriptor)),
+        (sys.executable, "-P", "-m", "runners.vault", str(directory), str(documents), str(descriptor)),
         env=_ENVIRONMENT,
         cwd="/",
         stdin=subprocess.DEVNULL,

@@ -89,7 +89,7 @@ WEBSOCKET_SEND: Final = meta(
     SocketResult,
     risk="N2",
     timeout=60,
-    description="Send texts by WebSocket (wss://) to an allowed host, and return what comes within some seconds.",
+    description="Send texts by WebSocket to an allowed host; return what comes within some seconds.",
     examples=({"url": "wss://www.example/socket", "messages": ["hello"], "wait_seconds": 1},),
 )
 
@@ -161,7 +161,7 @@ API_TEST: Final = meta(
     ApiTestResult,
     risk="N2",
     timeout=_TIMEOUT,
-    description="Send requests to allowed hosts, and compare status and text with what is expected.",
+    description="Send requests to allowed hosts; compare status and text with what is expected.",
     examples=(
         {"requests": [{"method": "GET", "url": "https://www.example/page", "expect": {"contains": "Hello"}}]},
     ),
@@ -217,7 +217,7 @@ OPENAPI_PARSE: Final = meta(
     OpenapiResult,
     risk="N1",
     timeout=_TIMEOUT,
-    description="List the operations of an OpenAPI document, from a text, a file or an allowed host.",
+    description="List the operations of an OpenAPI document: of a text, a file or an allowed host.",
     examples=(
         {"document": '{"openapi": "3.1.0", "paths": {"/a": {"get": {"summary": "A"}}}}'},
         {"url": "https://www.example/openapi.json"},

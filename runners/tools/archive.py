@@ -183,7 +183,7 @@ TAR_EXTRACT: Final = meta(
     UnpackResult,
     risk="W1",
     timeout=120,
-    description="Unpack a tar archive, plain or gz, bz2, xz. Links are refused; no existing file is replaced.",
+    description="Unpack a tar archive (plain, gz, bz2, xz). Links are refused, no file is replaced.",
     examples=({"path": "pack.tar.gz", "destination": "out"},),
 )
 

@@ -34,6 +34,7 @@ CATEGORIES: Final = (
     "tasks",
     "text",
     "thinking",
+    "vault",
     "websearch",
 )
 PROGRAMS: Final[dict[str, str]] = {"code": "ruff", "git": "git"}

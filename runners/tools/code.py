@@ -40,7 +40,7 @@ CODE_OUTLINE: Final = meta(
     OutlineResult,
     risk="R1",
     timeout=20,
-    description="Outline a Python file: its classes, functions, methods and variables with their lines.",
+    description="Outline a Python file: classes, functions, methods and variables with their lines.",
     examples=({"path": "src/app.py"},),
 )
 

@@ -64,7 +64,7 @@ CODE_DEAD_CODE: Final = meta(
     DeadResult,
     risk="R1",
     timeout=60,
-    description="Find dead Python code: unreachable (100), unused imports (90), functions and classes (60).",
+    description="Find dead Python code: unreachable (100), unused imports (90), functions, classes (60).",
     examples=({"path": "src"}, {"path": "src", "confidence": 60}),
 )
 

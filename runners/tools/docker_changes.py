@@ -48,7 +48,7 @@ DOCKER_RUN: Final = meta(
     RunResult,
     risk="X2",
     timeout=_MOST_SECONDS + 60,
-    description="Run a container of a local image, without network or rights. workspace: mount it read-only.",
+    description="Run a container of a local image, no network, no rights. workspace: mount it read-only.",
     examples=({"image": "epad-test:latest", "argv": ["/hello"]},),
 )
 

@@ -102,7 +102,7 @@ EPA_BUDGET: Final = meta(
     BudgetResult,
     risk="P",
     timeout=10,
-    description="Your limits, what is used and left of each, and your tool calls left this minute.",
+    description="Your limits, what is used and left of each, your tool calls left this minute.",
     examples=({},),
 )
 epa_budget = EPA_BUDGET.answered_by_daemon()

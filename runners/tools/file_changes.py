@@ -170,7 +170,7 @@ FILE_MOVE: Final = meta(
     MoveResult,
     risk="W1",
     timeout=20,
-    description="Move or rename a file or directory. replace=true overwrites an existing destination.",
+    description="Move or rename a file or directory. replace=true overwrites the destination.",
     examples=({"source": "notes.txt", "destination": "docs/notes.txt"},),
 )
 
@@ -236,7 +236,7 @@ FILE_DELETE: Final = meta(
     DeleteResult,
     risk="W2",
     timeout=60,
-    description="Delete a file or an empty directory, with recursive a full one. Of a link, the link goes.",
+    description="Delete a file or an empty directory; recursive: a full one. Of a link, the link goes.",
     examples=({"path": "old.txt"}, {"path": "build", "recursive": True}),
 )
 

@@ -147,7 +147,7 @@ MEMORY_STORE: Final = meta(
     StoreResult,
     risk="W0",
     timeout=_SECONDS,
-    description="Store a text under a name in this session's memory; the name's next version replaces it.",
+    description="Store a text under a name in this session's memory; its next version replaces it.",
     examples=({"name": "build", "content": "make test runs the tests in two minutes"},),
 )
 MEMORY_SEARCH: Final = meta(
@@ -165,7 +165,7 @@ MEMORY_RELATE: Final = meta(
     IdResult,
     risk="W0",
     timeout=_SECONDS,
-    description="Relate two stored names, as in build -> uses -> compiler.",
+    description="Relate two stored names, as build -> uses -> compiler.",
     examples=({"from": "build", "relation": "uses", "to": "compiler"},),
 )
 MEMORY_OBSERVE: Final = meta(
@@ -183,7 +183,7 @@ MEMORY_GET: Final = meta(
     GetResult,
     risk="R1",
     timeout=_SECONDS,
-    description="Get a name with its texts, newest first, and its relations up to a depth.",
+    description="Get a name's texts, newest first, and its relations up to a depth.",
     examples=({"name": "build"},),
 )
 MEMORY_LIST: Final = meta(
@@ -201,7 +201,7 @@ MEMORY_DELETE: Final = meta(
     DeleteResult,
     risk="W1",
     timeout=_SECONDS,
-    description="Hide a name's texts and relations, with the reason; nothing is erased.",
+    description="Hide a name's texts and relations; nothing is erased.",
     examples=({"name": "build", "reason": "the project has moved"},),
 )
 TOOLS: Final = (

@@ -38,7 +38,7 @@ MESSAGE_FORMAT: Final = meta(
     FormatResult,
     risk="P",
     timeout=5,
-    description="Convert chat messages between OpenAI, Anthropic and Ollama, with tool calls and images.",
+    description="Convert chat messages between OpenAI, Anthropic, Ollama, with tool calls and images.",
     examples=(
         {
             "messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Hello"}],

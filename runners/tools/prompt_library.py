@@ -36,7 +36,7 @@ PROMPT_LIBRARY: Final = meta(
     LibraryResult,
     risk="W0",
     timeout=10,
-    description="List the saved prompts, get one by name, or save one under a name.",
+    description="List saved prompts, get one by name, or save one.",
     examples=({"name": "review", "save": "Review this diff for errors: $diff"},),
 )
 TOOLS: Final = (PROMPT_LIBRARY,)

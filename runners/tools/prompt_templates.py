@@ -43,7 +43,7 @@ PROMPT_BUILD: Final = meta(
     BuildResult,
     risk="P",
     timeout=5,
-    description="Fill a prompt template: each {{name}} becomes its value. Missing and unused ones are errors.",
+    description="Fill a prompt template: each {{name}} becomes its value; missing or unused ones fail.",
     examples=(
         {"template": "Summarise {{topic}} for {{reader}}.", "values": {"topic": "MCP", "reader": "Ann"}},
     ),

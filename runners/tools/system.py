@@ -149,7 +149,7 @@ PORT_CHECK: Final = meta(
     PortResult,
     risk="R2",
     timeout=5,
-    description="Tell if a local program listens on a TCP port of the loopback. Connects to nothing.",
+    description="Tell if a program listens on a TCP port of the loopback. Connects to nothing.",
     examples=({"port": 22},),
 )
 
@@ -195,7 +195,7 @@ DISK_USAGE: Final = meta(
     DiskResult,
     risk="R2",
     timeout=10,
-    description="Tell the size and the free space of the file system that a path of the workspace is on.",
+    description="Tell the size and free space of the file system that a path of the workspace is on.",
     examples=({}, {"path": "docs"}),
 )
 

@@ -78,7 +78,7 @@ REGEX_MATCH: Final = meta(
     MatchResult,
     risk="P",
     timeout=5,
-    description="Find matches of a regular expression in a text: positions and groups. Flags: i, m, s, x.",
+    description="Find matches of a regular expression in a text: positions, groups. Flags: i, m, s, x.",
     examples=({"pattern": r"(\w+)@(\w+)", "text": "ann@example and bob@example"},),
 )
 
@@ -146,7 +146,7 @@ BASE64_CONVERT: Final = meta(
     Base64Result,
     risk="P",
     timeout=5,
-    description="Encode text or hex bytes to base64, or decode. Bytes that are no text come as hex.",
+    description="Encode text or hex bytes to base64, or decode; bytes that are no text as hex.",
     examples=({"text": "hello"}, {"text": "aGVsbG8=", "direction": "decode"}),
 )
 

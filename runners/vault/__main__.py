@@ -1,7 +1,7 @@
-"""`python -m runners.vault DIRECTORY FD`: epad's stores, a child of epad. FD is its end of a socket pair.
+"""`python -m runners.vault DIRECTORY DOCUMENTS FD`: epad's stores, a child of epad. FD is its end of a socket pair.
 
-It opens no socket and no file but those in DIRECTORY: a system call filter and Landlock see to that, where the kernel
-has them. It ends with the daemon, whose end of the socket closes then.
+It opens no socket and no file but those in DIRECTORY and DOCUMENTS: a system call filter and Landlock see to that,
+where the kernel has them. It ends with the daemon, whose end of the socket closes then.
 """
 
 from __future__ import annotations
@@ -28,29 +28,31 @@ FILE = "vault.db"
 
 def main() -> int:
     """Serve until the daemon is gone."""
-    if len(sys.argv) != 3 or not sys.argv[2].isdecimal():
-        print("python -m runners.vault DIRECTORY FD: epad starts it", file=sys.stderr)
+    if len(sys.argv) != 4 or not sys.argv[3].isdecimal():
+        print("python -m runners.vault DIRECTORY DOCUMENTS FD: epad starts it", file=sys.stderr)
         return 2
-    directory, descriptor = Path(sys.argv[1]), int(sys.argv[2])
+    directory, documents, descriptor = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's signals are for the daemon
     os.umask(0o077)
     directory.mkdir(mode=0o700, exist_ok=True)
+    documents.mkdir(mode=0o700, parents=True, exist_ok=True)
     connect(Path(":memory:")).close()  # what SQLite loads, it loads before the walls stand
-    _confine(directory)
+    _confine(directory, documents)
     try:
         store = open_store(directory / FILE, None, time.time)
+        server = Server(store, directory / FILE, documents)
     except (apsw.Error, OSError) as error:
         print(f"epad: the store {directory / FILE} cannot be opened: {error}", file=sys.stderr)
         return 1
     gc.freeze()
     with contextlib.suppress(ConnectionError):  # the daemon has died
-        Server(store).serve(descriptor)
+        server.serve(descriptor)
     store.connection.close()
     return 0
 
 
-def _confine(directory: Path) -> None:
-    """Leave this process its directory alone, and no socket."""
+def _confine(*directories: Path) -> None:
+    """Leave this process its directories alone, and no socket."""
     sandbox.filter_system_calls()
     with contextlib.suppress(OSError):
         version = landlock.version()
@@ -58,7 +60,8 @@ def _confine(directory: Path) -> None:
             [wall for wall, needed in landlock.ABI.items() if version >= needed and wall in Wall]
         )
         rights = walls.files & ~landlock.EXECUTE & ~landlock.NEVER
-        landlock.restrict(walls, [(str(directory), rights), ("/dev/urandom", landlock.READ)])
+        own = [(str(directory), rights) for directory in directories]
+        landlock.restrict(walls, [*own, ("/dev/urandom", landlock.READ)])
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ from runners.vault.store import By, Store
 
 MOST_CHANNELS: Final = 256
 _SEEN: Final = (
-    "(m.session = ?1 OR m.author <> ?2) AND m.session NOT IN"
+    "(m.session = ?1 OR (m.author <> ?2 AND m.author NOT IN (SELECT value FROM json_each(?3)))) AND m.session NOT IN"
     " (SELECT of_session FROM retractions WHERE of_session IS NOT NULL)"
 )
 
@@ -31,8 +31,8 @@ class Channels:
         """Append a message. Raises VaultError for a reply to nothing."""
         store = self._store
         if reply_to is not None:
-            seen = f"SELECT 1 FROM messages m WHERE {_SEEN} AND m.channel = ?3 AND m.id = ?4"  # noqa: S608
-            if store.one(seen, by.session, by.author, channel, reply_to) is None:
+            seen = f"SELECT 1 FROM messages m WHERE {_SEEN} AND m.channel = ?4 AND m.id = ?5"  # noqa: S608
+            if store.one(seen, *_reader(by), channel, reply_to) is None:
                 raise VaultError(
                     f"{channel} has no message {reply_to}", "comms_read shows the messages and their ids"
                 )
@@ -49,8 +49,8 @@ class Channels:
         """Return the messages behind one, oldest first, as far as they fit."""
         rows = self._store.rows(
             "SELECT m.id, m.author, m.tier, m.created_at, m.text, m.reply_to, m.session, m.taint FROM messages m"  # noqa: S608
-            f" WHERE {_SEEN} AND m.channel = ?3 AND m.id > ?4 ORDER BY m.id LIMIT ?5",
-            *(by.session, by.author, channel, after, limit + 1),
+            f" WHERE {_SEEN} AND m.channel = ?4 AND m.id > ?5 ORDER BY m.id LIMIT ?6",
+            *(*_reader(by), channel, after, limit + 1),
         )
         messages, left, taint, lowest = list[dict[str, Any]](), ANSWER_BYTES, 0, by.tier
         for number, author, tier, at, text, reply_to, session, label in rows[:limit]:
@@ -70,6 +70,11 @@ class Channels:
         rows = self._store.rows(
             "SELECT m.channel, count(*), max(m.id) FROM messages m"  # noqa: S608
             f" WHERE {_SEEN} GROUP BY m.channel ORDER BY m.channel",
-            *(by.session, by.author),
+            *_reader(by),
         )
         return {"channels": [{"name": name, "messages": count, "last": last} for name, count, last in rows]}
+
+
+def _reader(by: By) -> tuple[str, str, str]:
+    """Return what the first parameters of a query of visible messages are."""
+    return by.session, by.author, msgspec.json.encode(by.held).decode()

@@ -124,18 +124,27 @@ def _has_its_entity(target: Store, table: str, row: dict[str, Any]) -> bool:
 def _index(target: Store) -> None:
     """Make the index for searching anew, of the rows that count."""
     target.load()
+    for row in list(index_rows(target.connection)):
+        target.connection.execute("INSERT INTO found(rowid, text, scope) VALUES(?, ?, ?)", row)
+
+
+def index_rows(connection: apsw.Connection) -> Iterator[tuple[int, str, str]]:
+    """Yield what the index for searching has of each text that counts: its id, its words and its scope."""
+    hidden = {
+        session
+        for (session,) in connection.execute(
+            "SELECT DISTINCT of_session FROM retractions WHERE of_session IS NOT NULL"
+        )
+    }
     newest = (
         "SELECT o.id, e.name, o.content, o.scope, o.session FROM observations o JOIN entities e ON e.id = o.entity_id"
         " WHERE o.id > coalesce((SELECT max(up_to_observation) FROM retractions r WHERE r.entity_id = e.id), 0)"
         " AND (o.kind <> 'content' OR o.version = (SELECT max(version) FROM observations n"
         " WHERE n.entity_id = e.id AND n.kind = 'content'))"
     )
-    for number, qualified, content, scope, session in target.rows(newest):
-        if session not in target.hidden or scope == SHARED:
-            text = f"{qualified.partition('/')[2]} {content}"
-            target.connection.execute(
-                "INSERT INTO found(rowid, text, scope) VALUES(?, ?, ?)", (number, text, f"x{scope}")
-            )
+    for number, qualified, content, scope, session in connection.execute(newest):
+        if session not in hidden or scope == SHARED:
+            yield number, f"{qualified.partition('/')[2]} {content}", f"x{scope}"
 
 
 def _readable(reader: apsw.Connection, table: str, names: tuple[str, ...]) -> Iterator[Row]:

@@ -318,7 +318,8 @@ class Memory:
         return self.store.one(query, entity) is not None
 
     def _is_seen(self, text: Text, by: By) -> bool:
-        return text.scope in by.scopes and text.session not in self.store.hidden
+        is_held = text.author in by.held and text.session != by.session
+        return text.scope in by.scopes and text.session not in self.store.hidden and not is_held
 
     def _own(self, by: By, name: str) -> int:
         """Return an entity of the session's own. Raises VaultError."""

@@ -8,6 +8,7 @@
 | retractions | a tombstone with its reason: of an entity's rows up to now, or of all rows of a session | |
 | tasks | a version of a task; the task's number is the id of its first version | `version` |
 | messages | a message in a channel | |
+| documents | a change of a document of the knowledge vault: `content` is the digest of its bytes from then on | `id` |
 | losses | rows that a torn file has lost | |
 | journal | the digest of one row above, and the head of the chain that ends with it | |
 
@@ -37,6 +38,7 @@ COLUMNS: Final[dict[str, tuple[str, ...]]] = {
     "tasks": ("task", "version", "title", "detail", "state", "after", "evidence", *PROVENANCE_NAMES),
     "messages": ("channel", "text", "reply_to", *PROVENANCE_NAMES),
     "losses": ("sentence", *PROVENANCE_NAMES),
+    "documents": ("path", "version", "kind", "content", "size", "reason", *PROVENANCE_NAMES),
 }
 """The columns of each table whose rows the journal covers, beside `id`."""
 
@@ -69,8 +71,13 @@ CREATE TABLE IF NOT EXISTS messages(id INTEGER PRIMARY KEY, channel TEXT NOT NUL
 CREATE INDEX IF NOT EXISTS messages_of_channel ON messages(channel, id);
 CREATE INDEX IF NOT EXISTS messages_of_session ON messages(session);
 CREATE TABLE IF NOT EXISTS losses(id INTEGER PRIMARY KEY, sentence TEXT NOT NULL, {PROVENANCE});
+CREATE TABLE IF NOT EXISTS documents(id INTEGER PRIMARY KEY, path TEXT NOT NULL, version INTEGER NOT NULL,
+  kind TEXT NOT NULL, content TEXT NOT NULL, size INTEGER NOT NULL, reason TEXT NOT NULL, {PROVENANCE});
+CREATE UNIQUE INDEX IF NOT EXISTS documents_by_path ON documents(path, version);
 CREATE TABLE IF NOT EXISTS journal(id INTEGER PRIMARY KEY, kind TEXT NOT NULL, row INTEGER NOT NULL,
   digest BLOB NOT NULL, head BLOB NOT NULL);
+"""
+INDEX: Final = """
 CREATE VIRTUAL TABLE IF NOT EXISTS found USING fts5(text, scope, content='', contentless_delete=1,
   tokenize='porter unicode61 remove_diacritics 2');
 """
@@ -80,4 +87,4 @@ _TRIGGERS: Final = "".join(
     for table in (*COLUMNS, "journal")
     for act in ("UPDATE", "DELETE")
 )
-SCHEMA: Final = _TABLES + _TRIGGERS
+SCHEMA: Final = _TABLES + INDEX + _TRIGGERS

@@ -19,6 +19,7 @@ import os
 import select
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from pathlib import Path
 from typing import Any, Final
 
 import apsw
@@ -27,13 +28,17 @@ import msgspec
 from runners.tools.frames import FrameError, Reader, Request, frame, parse
 from runners.vault import chain
 from runners.vault.channels import Channels
+from runners.vault.documents import Documents
 from runners.vault.echo import Recalled
 from runners.vault.errors import VaultError
+from runners.vault.index import Index
+from runners.vault.look import Look
 from runners.vault.memory import Memory
 from runners.vault.orders import Orders
 from runners.vault.recall import Recall
 from runners.vault.store import By, Store
 from runners.vault.tasks import Tasks
+from runners.vault.versions import Versions
 
 _READ_BYTES: Final = 1 << 18
 _MOST_AT_ONCE: Final = 256
@@ -44,9 +49,12 @@ Deed = Callable[..., dict[str, Any]]
 class Server:
     """Does the requests of one socket on one store."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: Store, path: Path, directory: Path) -> None:
         self._store = store
         self.is_torn = False
+        self._documents = documents = Documents(store, Versions(directory))
+        self._index = index = Index(documents)
+        self._look = look = Look(path, store, documents.versions)
         memory = Memory(store, Recalled())
         tasks, channels, orders = Tasks(store), Channels(store), Orders(store, memory)
         self._asked_by_session: Mapping[str, Deed] = {
@@ -65,12 +73,25 @@ class Server:
             "comms_read": channels.read,
             "comms_channels": channels.channels,
             "prompt_library": memory.prompts,
+            "vault_search": index.search,
+            "vault_get": documents.get,
+            "vault_whole": documents.whole,
+            "vault_append": documents.append,
         }
         self._asked_by_person: Mapping[str, Deed] = {
             "promote": orders.promote,
             "retract": orders.retract,
             "list": orders.list,
             "verify": lambda heads: chain.report(store, tuple(heads)),
+            "vault_add": documents.add,
+            "vault_retract": documents.retract,
+            "vault_undo": documents.undo,
+            "vault_list": documents.documents,
+            "vault_history": documents.history,
+            "vault_show": documents.piece,
+            "root": look.root,
+            "look": look.step,
+            "put_aside": look.put_aside,
         }
 
     def serve(self, descriptor: int) -> None:
@@ -102,9 +123,13 @@ class Server:
             self._store.read_head()
             done = [self._answer(request) for request in requests]
             connection.execute("COMMIT")
-        except apsw.Error as error:
+            self._documents.committed()
+        except (apsw.Error, OSError) as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")
+            self._documents.to_place.clear()
+            self._index.forget()
+            self._look.forget()
             self.is_torn = isinstance(error, apsw.CorruptError | apsw.NotADBError) or (
                 getattr(error, "extendedresult", 0) == apsw.SQLITE_IOERR_DATA
             )
@@ -120,12 +145,15 @@ class Server:
     def _answer(self, request: Request) -> dict[str, Any]:
         """Do one request, all of it or nothing. Raises apsw.Error where the whole group has to be given up."""
         connection, before = self._store.connection, self._store.head()
+        placed = len(self._documents.to_place)
         connection.execute("SAVEPOINT request")
         try:
             result = self._do(request.tool, request.arguments)
         except VaultError as error:
+            del self._documents.to_place[placed:]
             return self._undone(request, error.message, error.hint)
         except (msgspec.ValidationError, TypeError, KeyError, ValueError, apsw.ConstraintError) as error:
+            del self._documents.to_place[placed:]
             return self._undone(request, f"{request.tool} failed: {error!r}", "this is a fault of epad")
         connection.execute("RELEASE request")
         head = self._store.head()

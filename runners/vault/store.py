@@ -38,7 +38,10 @@ _VFS: Final = "cksmvfs"
 
 
 class By(msgspec.Struct, frozen=True):
-    """Names who asks: the subsystem, its session, tier and taint, the turn, and if it may read `shared`."""
+    """Names who asks: the subsystem, its session, tier and taint, the turn, and if it may read `shared`.
+
+    `held` are the subsystems in quarantine, whose rows nobody else sees meanwhile.
+    """
 
     author: str
     session: str
@@ -46,6 +49,7 @@ class By(msgspec.Struct, frozen=True):
     taint: int = 0
     turn: str = ""
     shared: bool = False
+    held: tuple[str, ...] = ()
 
     @property
     def scopes(self) -> tuple[str, ...]:
@@ -167,18 +171,19 @@ def connect(path: Path) -> apsw.Connection:
     """Open the file with page sums and its tables. Raises apsw.Error."""
     if _VFS not in apsw.vfs_names():
         sqlite_extra.load(apsw.Connection(":memory:"), "cksumvfs")
-    connection = _opened(path)
+    connection = open_connection(path)
     if str(connection.pragma("checksum_verification")) == "0":
         connection.reserve_bytes(reserve=_SUM_BYTES)
         connection.execute("VACUUM")
         connection.close()
-        connection = _opened(path)
+        connection = open_connection(path)
     with connection:
         connection.execute(SCHEMA)
     return connection
 
 
-def _opened(path: Path) -> apsw.Connection:
+def open_connection(path: Path) -> apsw.Connection:
+    """Open a file as it is. Raises apsw.Error."""
     connection = apsw.Connection(str(path))
     connection.set_busy_timeout(2_000)
     connection.pragma("journal_mode", "wal")

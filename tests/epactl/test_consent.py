@@ -27,7 +27,12 @@ __all__ = ["database", "label", "make_bundle"]
 MakeBundle = Callable[[Source], Awaitable[Bundle]]
 ORDER_OPTIONS = {"--reason", "--dry-run", "--yes"}
 ORDERS = [node for node in nodes(command_line.make_parser()) if ORDER_OPTIONS & set(node.names)]
-OPERANDS = {"name": ["chat"], "limits": ["tokens_per_hour=20k"]}
+OPERANDS = {
+    "name": ["chat"],
+    "limits": ["tokens_per_hour=20k"],
+    "document": ["a.md"],
+    "file": ["/etc/hostname"],
+}
 ALSO_NEEDED: dict[tuple[str, ...], list[str]] = {("phase",): ["--force", "NORMAL"]}
 WITH_A_DAEMON = [node for node in ORDERS if node.words not in {("checkpoint", "restore"), ("stop-all",)}]
 DANGEROUS = [
@@ -35,6 +40,7 @@ DANGEROUS = [
     ["ledger", "accept-loss"],
     ["key", "revoke", "chat"],
     ["memory", "retract", "chat"],
+    ["vault", "retract", "a.md"],
     ["undo", "chat"],
     ["secret", "remove", "chat"],
     ["identity", "rotate"],
@@ -68,6 +74,7 @@ def test_the_list_of_orders_is_whole() -> None:
         "completion", "help", "version", "man", "verify", "show", "export", "size", "head", "prove", "list", "inspect",
         *("diff", "agents", "approvals", "tools", "trace"),
         *("diff", "approvals", "tools", "trace", "bundle"),
+        *("diff", "approvals", "tools", "trace", "history"),
         "report",  # of the audit: it writes a page where it is told to
         "init",  # before there is a daemon: it writes a file, and never over one unless told to
     }  # fmt: skip

@@ -25,6 +25,7 @@ from epad.ledger.record import (
     Outcome,
     Record,
     Repaired,
+    Rooted,
     Session,
     ToolClosed,
     ToolOpened,
@@ -109,6 +110,10 @@ WRITTEN: list[tuple[str, Record]] = [
             event="order.given", who="ada", what="pause chat", outcome="given", evidence="{}",
             subsystem="chat", session="", evidence_sha256=HASH, happened_ns=4, **STAMP,
         ),
+    ),
+    (
+        f"9bcd010ba57661756c7403c420{IN_HEX}05a86163636570746564a5756964203091a166a4626f6f740607",
+        Rooted(store="vault", size=3, root=HASH, cause="accepted", by="uid 0", accepted=("f",), **STAMP),
     ),
 ]  # fmt: skip
 

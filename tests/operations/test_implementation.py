@@ -48,6 +48,7 @@ from epad.operations.recorded_orders import RecordedOrders
 from epad.operations.registry import Operation as Permitted
 from epad.operations.status import DaemonStatus
 from epad.operations.tool_looks import ToolLooks
+from epad.operations.vault_orders import VaultOrders
 from epad.supervisor.log_keeper import LogKeeper
 from probes.subsystems import SubsystemSnapshot, SubsystemState
 from statemachine.finding import HOST, OPERATOR, Finding
@@ -97,6 +98,7 @@ class Bench:
             learning=self,
             tool_looks=cast("ToolLooks", self),
             memory_orders=MemoryOrders(None, lambda: asyncio.sleep(0, ())),
+            vault_orders=VaultOrders(None, None),
             recorded_orders=RecordedOrders(AuditTrail(NotedAudits(), self.story.clock)),
             secret_vault=quick_vault(directory / "secrets")[0],
             identity_looks=cast("IdentityLooks", self),

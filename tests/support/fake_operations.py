@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from base64 import b64encode
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
@@ -27,6 +28,7 @@ from epad.answers.orders import Budgets, Limit, Result
 from epad.answers.secrets import ExportedSecret, SecretList
 from epad.answers.status import Anomaly, Gpu, Host, ServedUpstream, Status, Subsystem
 from epad.answers.tools import ToolList, Trace, UndonePaths, UndonePlan
+from epad.answers.vault import DocumentHistory, DocumentPiece, VaultDocument, VaultList, VaultProof
 from epad.gate.permissions import Tier
 from epad.operations.bodies import BudgetOrder, OrderBody, PhaseOrder
 from epad.operations.protocol import (
@@ -294,6 +296,10 @@ class FakeOperations:
         self.agent_list: AgentList = {"agents": []}
         self.tool_list: ToolList = {"enabled": False, "tiers": {}, "tools": []}
         self.undone: list[UndonePaths] = []
+        self.documents: list[VaultDocument] = []
+        self.document = b""
+        self.asked_documents: list[tuple[str | None, str | None, str | None]] = []
+        self.vault_faults: list[str] = []
         self.traces: dict[str, dict[int, Trace]] = {}
         self.policy_changes: PolicyChanges = {"needs_reason": False, "changes": []}
 
@@ -343,6 +349,24 @@ class FakeOperations:
 
     async def identity_bundle(self) -> IdentityBundle:
         return {"trust_domain": "epad.local", "document": '{\n "keys": []\n}'}
+    async def vault(self) -> VaultList:
+        return {"documents": self.documents, "faults": []}
+
+    async def vault_show(
+        self, document: str | None, version: str | None, offset: str | None
+    ) -> DocumentPiece:
+        self.asked_documents.append((document, version, offset))
+        change = self.documents[0]
+        piece = self.document[int(offset or 0) :][:10]
+        behind = int(offset or 0) + len(piece)
+        data = b64encode(piece).decode()
+        return {**change, "data": data, "next": 0 if behind >= len(self.document) else behind}
+
+    async def vault_history(self, document: str | None) -> DocumentHistory:
+        return {"path": document or "", "changes": self.documents}
+
+    async def vault_verify(self) -> VaultProof:
+        return {"faults": self.vault_faults, "rows": 3, "versions": 2}
 
     async def undo_plan(self, name: str) -> UndonePlan:
         self._check(name)

@@ -49,6 +49,7 @@ TOOL_DECLARATIONS = (
     "services",
     "signature",
     "tasks",
+    "vault",
     "visible",
 )
 """The modules of `runners/tools/` that declare, or find programs, with no tool's code and no library of a tool."""

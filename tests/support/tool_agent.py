@@ -13,7 +13,7 @@ from typing import Any
 from installed import QUICK, Installation, installation
 
 from epad.ledger.export import records_from
-from epad.ledger.record import Session, ToolClosed, ToolOpened
+from epad.ledger.record import Rooted, Session, ToolClosed, ToolOpened
 from epad.ledger.rows import open_reader
 
 
@@ -86,4 +86,4 @@ def scene(workspace: Path, rest: str = "") -> Iterator[tuple[Installation, Agent
 def records(house: Installation) -> list[Any]:
     with contextlib.closing(open_reader(house.state / "ledger.db")) as connection:
         shown = [each.record for each in records_from(connection, 1)]
-    return [record for record in shown if isinstance(record, ToolOpened | ToolClosed | Session)]
+    return [record for record in shown if isinstance(record, ToolOpened | ToolClosed | Session | Rooted)]

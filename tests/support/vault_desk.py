@@ -39,7 +39,7 @@ class Desk:
 
     def open(self) -> None:
         self.store = open_store(self.path, self.quotas, lambda: self.now)
-        self.server = Server(self.store)
+        self.server = Server(self.store, self.path, self.path.parent / "documents")
 
     def close(self) -> None:
         self.store.connection.close()

@@ -15,7 +15,7 @@ from epad.gate.tiers import Tier
 from epad.gate.tool_table import Taint
 from epad.tools.own import OwnCall, OwnToolError
 from epad.tools.sessions import Session
-from epad.vault.answers import DECLARED, make_vault_tools
+from epad.vault.answers import DECLARED, House, make_vault_tools
 from epad.vault.child import VaultChild
 
 MINE, OTHER = "a" * 32, "b" * 32
@@ -27,7 +27,7 @@ class Scene:
     def __init__(self, child: VaultChild) -> None:
         self.child = child
         self.shared: set[str] = set()
-        self.tools = make_vault_tools(child, self.shared.__contains__)
+        self.tools = make_vault_tools(child, House(self.shared.__contains__))
         self.mine = Session(MINE, "chat", Tier.AUTHOR)
         self.other = Session(OTHER, "other", Tier.AUTHOR)
 

@@ -44,10 +44,11 @@ EXPECTED = {
     "system": "disk_usage env_vars gpu_info network_interfaces port_check process_list system_info",
     "text": "base64_convert hash_data regex_match regex_replace string_transform text_diff text_split token_estimate",
     "thinking": "assumption_check decision_matrix pros_cons sequential_think",
+    "vault": "vault_search",
     "websearch": "web_search",
 }
 LIST_BYTES = 48 << 10
-OF_TOOLS = 127
+OF_TOOLS = 128
 DEFINITIONS = catalogue.definitions()
 
 

@@ -136,3 +136,23 @@ def test_an_order_about_nothing_says_so(
     with pytest.raises(RefusedError, match=error) as refused:
         desk.order(request_name, reason="r", **arguments)
     assert "epactl memory list" in refused.value.hint
+
+
+def test_rows_of_a_held_subsystem_are_hidden_from_others_at_once(desk: Desk) -> None:
+    """Shared texts, searches and messages; the twin: all of it is back when it is held no more."""
+    desk.remember("fact", "the tests need a database", author="poisoner")
+    desk.order("promote", name="fact", reason="r")
+    desk.ask("comms_post", author="poisoner", channel="c", text="run this")
+
+    def seen(held: tuple[str, ...]) -> tuple[list[str], list[str], int, int]:
+        by = {"author": "chat", "session": B, "tier": 2, "shared": True, "held": held}
+        found = desk.order("memory_search", by=by, arguments={"query": "database"})["results"]
+        names = desk.order("memory_list", by=by, arguments={})["entities"]
+        read = desk.order("comms_read", by=by, arguments={"channel": "c"})["messages"]
+        channels = desk.order("comms_channels", by=by, arguments={})["channels"]
+        return [one["text"] for one in found], [one["name"] for one in names], len(read), len(channels)
+
+    assert seen(()) == (["the tests need a database"], ["fact"], 1, 1)
+    assert seen(("poisoner",)) == ([], [], 0, 0)
+    assert seen(("another",)) == seen(())
+    assert seen(()) == (["the tests need a database"], ["fact"], 1, 1)

@@ -22,6 +22,7 @@ def fill(desk: Desk) -> None:
     desk.ask("memory_delete", name="gcc", reason="r")
     desk.ask("task_create", title="x")
     desk.ask("comms_post", channel="c", text="x")
+    desk.ask("vault_append", path="log.md", text="x")
     desk.store.connection.execute("INSERT INTO losses(sentence) VALUES('x')")
 
 
