@@ -138,7 +138,14 @@ def make_parser() -> argparse.ArgumentParser:
         _add_operations,
     ):
         add(commands)
-    for add in (_add_keys, _add_lifeboat, _add_checkpoints, _add_simulation, _add_machine, _add_shells):
+    for add in (
+        _add_keys,
+        _add_lifeboat,
+        _add_checkpoints,
+        ctl_simulate.add_commands,
+        _add_machine,
+        _add_shells,
+    ):
         add(commands)
     return parser
 
@@ -397,27 +404,6 @@ def _add_checkpoints(commands: Commands) -> None:
     )
     add_order_options(restore, reason="asked for", words="why; it stands in restores.jsonl")
     _add_state(show, verify, restore)
-
-
-def _add_simulation(commands: Commands) -> None:
-    simulate = commands.add(
-        "simulate", ctl_simulate.simulate, "Replay recorded decisions under other thresholds."
-    )
-    simulate.add_argument(
-        "--since",
-        metavar="WHEN",
-        type=arguments.moment,
-        help="since a time: 90s, 2h, 7d (the default), or an ISO time",
-    )
-    simulate.add_argument(
-        "--set",
-        dest="settings",
-        metavar="KEY=VALUE",
-        action="append",
-        default=[],
-        help="a threshold to try, as in probes.token_burn.identical_prompts=4; may be given several times",
-    )
-    _add_state(simulate)
 
 
 def _add_machine(commands: Commands) -> None:

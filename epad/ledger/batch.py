@@ -9,7 +9,8 @@ import apsw
 
 from epad.ledger.entry import Entry, Stamp, record_of
 from epad.ledger.errors import LedgerError, RecordError
-from epad.ledger.record import Record, columns_of, encode, leaf_hash, link_hash
+from epad.ledger.hashes import leaf_hash, link_hash
+from epad.ledger.record import Record, columns_of, encode
 from epad.ledger.rows import Values
 from epad.ledger.tail import Tail
 

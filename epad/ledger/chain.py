@@ -11,16 +11,8 @@ import apsw
 import msgspec
 
 from epad.ledger.errors import RecordError
-from epad.ledger.record import (
-    GENESIS,
-    Span,
-    columns_of,
-    decode,
-    leaf_hash,
-    leaf_hashes,
-    link_hash,
-    link_hashes,
-)
+from epad.ledger.hashes import GENESIS, leaf_hash, leaf_hashes, link_hash, link_hashes
+from epad.ledger.record import Span, columns_of, decode
 from epad.ledger.record_head import HEADED, HEADS, decode_head
 from epad.ledger.rows import DAMAGE, Row, Unreadable, Values, repaired_spans, row_at, trimmed_through
 

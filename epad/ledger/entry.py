@@ -12,8 +12,8 @@ from msgspec import Struct
 from msgspec.structs import asdict
 
 from epad.ledger.errors import RecordError
+from epad.ledger.hashes import HASH_BYTES
 from epad.ledger.record import (
-    HASH_BYTES,
     Audited,
     Effect,
     Labelled,

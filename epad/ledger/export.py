@@ -10,6 +10,7 @@ import apsw
 import msgspec
 
 from epad.ledger.errors import RecordError
+from epad.ledger.hashes import leaf_hash
 from epad.ledger.query import records_of_turn
 from epad.ledger.record import (
     KINDS,
@@ -20,7 +21,6 @@ from epad.ledger.record import (
     TurnClosed,
     TurnOpened,
     decode,
-    leaf_hash,
 )
 from epad.ledger.rows import Row, Unreadable, known_last, read_rows, row_at, trimmed_through
 

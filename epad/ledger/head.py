@@ -18,7 +18,7 @@ from nacl.exceptions import CryptoError
 from nacl.signing import SigningKey, VerifyKey
 
 from epad.ledger.errors import HeadError
-from epad.ledger.record import HASH_BYTES
+from epad.ledger.hashes import HASH_BYTES
 
 ORIGIN = "epad/ledger"
 _ED25519 = b"\x01"  # C2SP signed-note: the algorithm byte before a key, and in what its id is made of

@@ -11,8 +11,8 @@ import apsw
 from epad.ledger.anchor import Heads, read_heads
 from epad.ledger.chain import Fault, FaultKind, links_before
 from epad.ledger.errors import LedgerUnavailableError
+from epad.ledger.hashes import leaf_hash, link_hash
 from epad.ledger.head import Head
-from epad.ledger.record import leaf_hash, link_hash
 from epad.ledger.rows import DAMAGE, INDEXES, Row, Unreadable, repaired_spans, row_at
 from epad.ledger.tree import LOST_LEAF, Frontier
 from epad.storage.database import fetch

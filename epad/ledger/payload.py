@@ -11,7 +11,7 @@ from msgspec.structs import replace
 
 from epad.ledger.chain import MAX_FAULTS, Fault, FaultKind
 from epad.ledger.entry import CloseTool, CloseTurn, Entry, OpenTool, OpenTurn
-from epad.ledger.record import HASH_BYTES
+from epad.ledger.hashes import HASH_BYTES
 from epad.storage.database import fetch
 
 PLAIN, ZLIB = 0, 1

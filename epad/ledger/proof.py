@@ -11,7 +11,7 @@ import apsw
 
 from epad.ledger.anchor import HEAD_FILE, KEYS_FILE, read_heads
 from epad.ledger.errors import HeadError, LedgerError
-from epad.ledger.record import HASH_BYTES
+from epad.ledger.hashes import HASH_BYTES
 from epad.ledger.rows import Row, read_rows, row_at
 from epad.ledger.tree import LOST_LEAF, inclusion_path, root_from_path
 

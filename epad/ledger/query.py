@@ -8,7 +8,8 @@ from dataclasses import dataclass
 import apsw
 
 from epad.ledger.errors import RecordError
-from epad.ledger.record import Record, ToolOpened, TurnClosed, TurnOpened, decode, leaf_hash
+from epad.ledger.hashes import leaf_hash
+from epad.ledger.record import Record, ToolOpened, TurnClosed, TurnOpened, decode
 from epad.storage.database import fetch
 
 # Cast, since a flipped bit may make text that is not UTF-8 of a blob, which could not be fetched.

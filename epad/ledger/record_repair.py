@@ -8,7 +8,7 @@ from typing import Protocol
 
 from epad.ledger.chain import differing_column
 from epad.ledger.errors import RecordError
-from epad.ledger.record import GENESIS, HASH_BYTES, leaf_hash, link_hash
+from epad.ledger.hashes import GENESIS, HASH_BYTES, leaf_hash, link_hash
 from epad.ledger.rows import Row
 from epad.ledger.tail import Tail
 

@@ -12,7 +12,8 @@ from typing import Any, NamedTuple
 import apsw
 
 from epad.ledger.errors import LedgerUnavailableError, RecordError
-from epad.ledger.record import Record, Repaired, Span, Trimmed, decode, leaf_hash
+from epad.ledger.hashes import leaf_hash
+from epad.ledger.record import Record, Repaired, Span, Trimmed, decode
 from epad.storage.database import DatabaseError, connect, fetch, in_words
 
 RECORD_TABLE = """

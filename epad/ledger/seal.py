@@ -10,8 +10,8 @@ import apsw
 
 from epad.ledger.chain import Fault, FaultKind, Walker, walker_at
 from epad.ledger.errors import HeadError, SegmentError
+from epad.ledger.hashes import GENESIS, leaf_hash
 from epad.ledger.head import Head, Signer, Verifier
-from epad.ledger.record import GENESIS, leaf_hash
 from epad.ledger.rows import DAMAGE, Row, Unreadable, read_chunks
 from epad.ledger.segment import (
     Frame,

@@ -21,7 +21,7 @@ from msgspec import Struct
 
 from epad.ledger.anchor import sync_directory
 from epad.ledger.errors import SegmentError
-from epad.ledger.record import HASH_BYTES
+from epad.ledger.hashes import HASH_BYTES
 from epad.ledger.rows import Row, row_at
 from epad.ledger.tree import Frontier
 

@@ -13,8 +13,9 @@ import apsw
 
 from epad.ledger.chain import links_before
 from epad.ledger.errors import LedgerUnavailableError, RecordError
+from epad.ledger.hashes import GENESIS, leaf_hash, link_hash
 from epad.ledger.head import Head
-from epad.ledger.record import GENESIS, decode, leaf_hash, link_hash
+from epad.ledger.record import decode
 from epad.ledger.rows import last_sequence, row_at
 
 

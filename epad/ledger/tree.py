@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 
-from epad.ledger.record import HASH_BYTES
+from epad.ledger.hashes import HASH_BYTES
 
 _NODE_PREFIX = b"\1"
 EMPTY_ROOT = sha256().digest()

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 import apsw
 
+from epad.ledger.hashes import leaf_hash, leaf_hashes, link_hash
 from epad.ledger.head import Head
 from epad.ledger.head_check import is_other_history
-from epad.ledger.record import leaf_hash, leaf_hashes, link_hash
 from epad.ledger.rows import Row, Values, read_chunks, repaired_spans
 from epad.ledger.seal import newest_seal
 from epad.ledger.tree import LOST_LEAF, Frontier

@@ -29,8 +29,8 @@ from epad.checkpoint.verify import bundle_faults
 from epad.control_loop.incident import INCIDENT_NOTE, Incident
 from epad.copying.copied_file import DestinationError, sealed
 from epad.copying.errors import CheckpointError
+from epad.ledger.hashes import leaf_hash, link_hash
 from epad.ledger.paths import ANY_STARTS, STARTS_FILE, witness_of
-from epad.ledger.record import leaf_hash, link_hash
 from epad.lifeboat.contents import LEDGER_TAIL, TailRow, read_tail
 from epad.lifeboat.frames import Frame, newest, sync_directory
 from epad.storage.database import DatabaseError, connect, fetch

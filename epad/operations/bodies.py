@@ -110,6 +110,8 @@ class UnlockOrder(HiddenBody, frozen=True, forbid_unknown_fields=True):
 
     passphrase: Annotated[str, Meta(max_length=1_024)] = ""
     by: Literal["passphrase", "security-key"] = "passphrase"
+
+
 class VaultOrder(OrderBody, frozen=True, forbid_unknown_fields=True):
     """The body of an order about a document of the vault."""
 

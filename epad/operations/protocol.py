@@ -206,6 +206,7 @@ class Operations(Protocol):
 
     async def identity_bundle(self) -> IdentityBundle:
         """Return the trust bundle. Raises ConflictError."""
+
     async def vault(self) -> VaultList:
         """Return the documents of the vault. Raises ConflictError."""
         ...

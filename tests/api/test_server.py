@@ -290,9 +290,14 @@ async def test_every_answer_has_the_shape_that_its_row_names(door: Door, operati
         body |= {"value": "dg=="}
     if operation in {Operation.SET_SECRET, Operation.BIND_SECRET}:
         body |= {"binding": {"subsystems": ["chat"]}}
+    if operation in {Operation.ADD_DOCUMENT, Operation.RETRACT_DOCUMENT, Operation.UNDO_DOCUMENT}:
+        body |= {"document": "runbooks/disk.md"}
+    if operation is Operation.ADD_DOCUMENT:
+        body |= {"sha256": "0" * 64, "size": 1, "offset": 0, "data": "dg=="}
     name = "memory" if operation.about == "datastore" else "chat"
     arguments = {"json": body} if operation.is_order else {}
-    code, answer = await ask(door, operation.method, operation.target(name), **arguments)
+    target = operation.target(name) + ("?document=runbooks/disk.md" if "document" in operation.query else "")
+    code, answer = await ask(door, operation.method, target, **arguments)
     shape = openapi.TYPES[operation.answer if code == 200 else "Error"]
     assert code == (409 if operation is Operation.RELAUNCH else 200)
     for one in answer if operation.is_stream else [answer]:

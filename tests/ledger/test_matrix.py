@@ -25,7 +25,8 @@ from ledger_world import (
 )
 
 from epad.ledger.full_verification import verify_everything
-from epad.ledger.record import columns_of, decode, encode, leaf_hash, link_hash
+from epad.ledger.hashes import leaf_hash, link_hash
+from epad.ledger.record import columns_of, decode, encode
 from epad.ledger.verify import Report, Scrubber, Verdict
 from epad.storage.database import fetch
 from statemachine.clock import ManualClock

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from epad.ledger.entry import OpenTurn, TurnNames
 from epad.ledger.errors import RecordError
+from epad.ledger.hashes import GENESIS, leaf_hash, link_hash
 from epad.ledger.record import (
-    GENESIS,
     EpochStarted,
     Kind,
     Outcome,
@@ -23,8 +23,6 @@ from epad.ledger.record import (
     columns_of,
     decode,
     encode,
-    leaf_hash,
-    link_hash,
     spans_of,
 )
 

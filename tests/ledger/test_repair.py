@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ledger_world import cell, closing, config, fill, flip, flipped, open_ledger, opening, stored
 
+from epad.ledger.hashes import link_hash
 from epad.ledger.record import Repaired, decode
 from epad.ledger.repair import RepairOutcome
 from epad.ledger.verify import Scrubber, Verdict, verify
@@ -203,8 +204,6 @@ async def test_a_newest_record_damaged_while_the_writer_lives_is_vouched_for_by_
 
 async def test_two_histories_are_not_made_one(path):
     """A row whose bytes are whole but whose past is another's is left as it is, and stays a fault."""
-    from epad.ledger.record import link_hash  # noqa: PLC0415
-
     link = bytes(32)
     connection = apsw.Connection(str(path))
     for sequence in range(20, RECORDS + 1):

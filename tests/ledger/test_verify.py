@@ -16,6 +16,7 @@ from ledger_world import cell, closing, config, fill, flip, flipped, open_ledger
 
 from epad.ledger.chain import MAX_FAULTS, Fault, FaultKind
 from epad.ledger.errors import LedgerUnavailableError
+from epad.ledger.hashes import leaf_hash, link_hash
 from epad.ledger.verify import Report, Scrubber, Verdict, report_lines, verify
 from statemachine.clock import ManualClock
 
@@ -182,8 +183,6 @@ def test_swapped_bodies_are_two_faults(path, pristine):
 def test_a_record_of_a_later_format_is_undecodable_not_corrupt_elsewhere(path, pristine):
     """Bytes that hash well but say nothing we know are named as such."""
     path.write_bytes(pristine)
-    from epad.ledger.record import leaf_hash, link_hash  # noqa: PLC0415
-
     row = stored(path, RECORDS)
     body = b"\x92\xcd\x7f\x01\x00"
     link = link_hash(stored(path, RECORDS - 1)[7], RECORDS, leaf_hash(body))

@@ -271,6 +271,21 @@ def status(**changes: Any) -> Status:
     return msgspec.convert(answer, Status)
 
 
+def added_document(path: str) -> VaultDocument:
+    """A document as a person has added it."""
+    return {
+        "path": path,
+        "version": 1,
+        "kind": "add",
+        "sha256": "ab" * 32,
+        "size": 14,
+        "reason": "why",
+        "at": 1.0,
+        "author": "operator",
+        "session": "",
+    }
+
+
 class FakeOperations:
     """Implements `Operations`; what was asked of it stands in `orders` and `audits`."""
 
@@ -349,6 +364,7 @@ class FakeOperations:
 
     async def identity_bundle(self) -> IdentityBundle:
         return {"trust_domain": "epad.local", "document": '{\n "keys": []\n}'}
+
     async def vault(self) -> VaultList:
         return {"documents": self.documents, "faults": []}
 
@@ -356,7 +372,7 @@ class FakeOperations:
         self, document: str | None, version: str | None, offset: str | None
     ) -> DocumentPiece:
         self.asked_documents.append((document, version, offset))
-        change = self.documents[0]
+        change = self.documents[0] if self.documents else added_document(document or "")
         piece = self.document[int(offset or 0) :][:10]
         behind = int(offset or 0) + len(piece)
         data = b64encode(piece).decode()

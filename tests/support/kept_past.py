@@ -13,6 +13,7 @@ import apsw
 
 from epad.gateway.costs import COST_SCHEMA
 from epad.ledger.entry import Stamp
+from epad.ledger.hashes import leaf_hash
 from epad.ledger.loss import Accepted
 from epad.ledger.record import (
     EpochStarted,
@@ -23,7 +24,6 @@ from epad.ledger.record import (
     UsageSource,
     columns_of,
     encode,
-    leaf_hash,
 )
 from epad.ledger.rows import INDEXES, TABLES
 from epad.ledger.spent import add_records

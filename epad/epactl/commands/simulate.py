@@ -5,7 +5,7 @@ from __future__ import annotations
 import stat
 import time
 
-from epad.epactl import render
+from epad.epactl import arguments, render
 from epad.epactl.call import EXIT_OK, EXIT_UNKNOWN, Call, UsageError, is_there, refuse_unreadable, state_of
 from epad.formatting.text import clean
 
@@ -13,11 +13,32 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from epad.answers import reports
     from epad.answers.reports import Recorded, Simulation
+    from epad.epactl.parser import Commands
     from epad.simulate.replay import Move, Replayed
 
 USUAL_DAYS = 7
 EXIT_DIFFERENT = 11
 BOTH, DID, WOULD = "=", "-", "+"
+
+
+def add_commands(commands: Commands) -> None:
+    """Add `epactl simulate`."""
+    parser = commands.add("simulate", simulate, "Replay recorded decisions under other thresholds.")
+    parser.add_argument(
+        "--since",
+        metavar="WHEN",
+        type=arguments.moment,
+        help="since a time: 90s, 2h, 7d (the default), or an ISO time",
+    )
+    parser.add_argument(
+        "--set",
+        dest="settings",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="a threshold to try, as in probes.token_burn.identical_prompts=4; may be given several times",
+    )
+    parser.add_argument("--state", metavar="DIR", help="the daemon's state directory")
 
 
 def simulate(call: Call) -> int:
