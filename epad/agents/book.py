@@ -45,6 +45,8 @@ class AgentBook:
         self.parent_of: dict[str, str] = {}
         self.in_force: set[str] = set()
         """The living agents that are subsystems now."""
+        self.lost: list[Agent] = []
+        """Those of the previous run that could not go on."""
         self.forgotten: list[str] = []
         """Agents of which nothing more is kept, whose files may go."""
 
@@ -88,6 +90,7 @@ class AgentBook:
                 | Taint.PRIVATE,  # nobody knows what it has read since
             )
             await self.end(ended)
+            self.lost.append(ended)
 
     def next_name(self, template: str, taken: Callable[[str], bool]) -> str:
         """Return a name that no agent has had, and no subsystem has."""

@@ -29,6 +29,7 @@ from epad import EpadError
 from epad.agents.agent import Agent, AgentState, command_digest
 from epad.agents.book import AgentBook
 from epad.agents.context import SpawnContext
+from epad.agents.refusals import not_recorded, unaffordable
 from epad.agents.request import Asked, SpawnRefusedError, command_of
 from epad.agents.rules import Situation, judge
 from epad.agents.template import microusd_of, spec_of
@@ -36,8 +37,6 @@ from epad.configuration.agent_schema import AgentConfig
 from epad.gate.tiers import Tier, tier_of
 from epad.gate.tool_table import Taint
 from epad.gateway.carves import Carved
-from epad.gateway.limits import Refused
-from epad.gateway.refusal import over_budget
 from epad.storage.event_log import EventKind
 from epad.tools.sessions import Origin, Session
 
@@ -239,7 +238,7 @@ class Spawning:
         )
         refused = context.money.carve(name, agent.carved, context.clock.monotonic())
         if refused is not None:
-            raise _unaffordable(parent, refused)
+            raise unaffordable(parent, refused)
         return agent
 
     async def _bring(self, agent: Agent, parent: Session, data: str) -> Agent:
@@ -252,7 +251,7 @@ class Spawning:
             except EpadError as error:
                 self._give_back(agent.name)
                 self._lives.pop(agent.name, None)
-                raise _failed(agent, error) from error
+                raise not_recorded(agent, error) from error
             child = context.sessions.begin_agent(agent.name, Tier(agent.tier))
             try:
                 await context.record.spawned(agent, parent, child)
@@ -315,8 +314,7 @@ class Spawning:
         context.record.ended(ended, life.by)
         context.sessions.forget(name)
         self._lives.pop(name, None)
-        told = {"agent": name, "session": ended.session, "exit": ended.exit, "why": ended.why}
-        context.emit(EventKind.AGENT_ENDED, ended.parent, **told, by=ended.ended_by)
+        self._tell_of_end(ended)
         while context.book.forgotten:
             await context.house.forget(context.book.forgotten.pop())
 
@@ -336,6 +334,8 @@ class Spawning:
 
     async def adopt(self) -> None:
         """Go on with the agents that run still, and end those without a process, and those without their parent."""
+        for agent in self.book.lost:
+            self._tell_of_end(agent)
         for agent in sorted(self.book.living.values(), key=lambda one: -one.depth):
             if agent.name not in self.book.living:
                 continue
@@ -369,6 +369,10 @@ class Spawning:
             seconds, lambda: self._start(self.end(agent.name, why), f"timeout of {agent.name}")
         )
 
+    def _tell_of_end(self, agent: Agent) -> None:
+        told = {"agent": agent.name, "session": agent.session, "exit": agent.exit, "why": agent.why}
+        self._context.emit(EventKind.AGENT_ENDED, agent.parent, **told, by=agent.ended_by)
+
     def _give_back(self, name: str) -> None:
         self._context.money.give_back(name)
         self._context.settled()
@@ -387,15 +391,3 @@ class Spawning:
         error = task.exception()
         if error is not None and not isinstance(error, SpawnRefusedError):
             self._context.log.error("agent.task_failed", task=task.get_name(), error=repr(error))
-
-
-def _unaffordable(parent: str, refused: Refused) -> SpawnRefusedError:
-    said = over_budget(refused)
-    why = f"{parent} cannot give so much: {said.message}"
-    hint = "ask for less, wait, or have a person raise the budget: epactl budget"
-    return SpawnRefusedError(f"spawn/budget/{refused.scope}/{refused.limit}", why, hint, said.status)
-
-
-def _failed(agent: Agent, error: Exception) -> SpawnRefusedError:
-    why = f"{agent.name} cannot be recorded: {error}"
-    return SpawnRefusedError("spawn/record", why, "epactl status says what is wrong", 503)

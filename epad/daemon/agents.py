@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 import structlog
@@ -28,8 +28,10 @@ from epad.confinement.policy import is_below
 from epad.daemon.joints import Joints
 from epad.daemon.parts import Given
 from epad.gateway.limits import Usage
+from epad.supervisor.engine import Launch
 from epad.supervisor.errors import SpawnError
 from epad.supervisor.intent import Environment
+from epad.supervisor.start_check import StartCheck
 from epad.tools.consent import Consents
 from epad.tools.session_log import Lineage, SessionLog
 from epad.tools.sessions import Session, Sessions
@@ -162,6 +164,26 @@ def make_agents(
     )
     spawning = Spawning(context)
     return spawning, AgentDoor(spawning, sessions, log.settled)
+
+
+@dataclass(frozen=True, slots=True)
+class TemplateStarts:
+    """Has an agent measured as what its template is, without its parameters: so a change from one to the next is told.
+
+    Implements `epad.supervisor.start_check.StartCheck`.
+    """
+
+    book: AgentBook
+    joints: Joints
+    others: StartCheck
+
+    async def check(self, subsystem: str, spec: SubsystemConfig, launch: Launch) -> None:
+        agent = self.book.living.get(subsystem)
+        template = None if agent is None else self.joints.config.agents.get(agent.template)
+        if agent is None or template is None:
+            await self.others.check(subsystem, spec, launch)
+        else:
+            await self.others.check(agent.template, spec, replace(launch, command=template.command))
 
 
 def once(book: AgentBook, environment: Environment) -> Environment:

@@ -22,7 +22,7 @@ from epad.control_loop.loop import Controller
 from epad.control_loop.responder import Responder
 from epad.control_loop.rules import make_rules
 from epad.control_loop.world import DaemonWorld, WorldContext
-from epad.daemon.agents import once
+from epad.daemon.agents import TemplateStarts, once
 from epad.daemon.cells import CellContents, make_cells, make_policies, make_way_out
 from epad.daemon.identity import endpoint, make_identity
 from epad.daemon.joints import Joints
@@ -174,7 +174,7 @@ def make_supervision(given: Given, joints: Joints, foundation: Foundation) -> Su
         remember=joints.remember,
         output=joints.output,
         cells=foundation.cells,
-        start_check=starts,
+        start_check=TemplateStarts(given.stores.agents, joints, starts),
     )
     supervisor = Supervisor(config.subsystems, surroundings)
     logs = LogPump(directories, supervisor.workloads, log_configs(config))

@@ -18,10 +18,11 @@ from epad.configuration.agent_schema import AgentConfig
 from epad.configuration.directories import Directories
 from epad.configuration.load import load
 from epad.configuration.schema import SubsystemConfig
-from epad.daemon.agents import AgentHouse, once
+from epad.daemon.agents import AgentHouse, TemplateStarts, once
 from epad.daemon.joints import Joints
 from epad.gate.tiers import Tier
 from epad.gateway.carves import Carved
+from epad.supervisor.engine import Launch
 from epad.supervisor.errors import SpawnError
 
 CONFIG = """
@@ -136,3 +137,22 @@ async def test_an_agent_is_started_once() -> None:
     book.living["x-1"] = structs.replace(preparing, state=AgentState.RUNNING)
     with pytest.raises(SpawnError, match="never started again"):
         await of("x-1")
+
+
+async def test_an_agent_is_measured_as_its_template() -> None:
+    """Under one name, without its parameters: so the next agent of a changed template is told as changed."""
+    agent = Agent("x-1", "x", "chat", "p", "s", 1, 1, "why", 9, 0, SubsystemConfig(), 1.0, 0.0, "")
+    seen: list[tuple[str, tuple[str, ...]]] = []
+
+    class Starts:
+        async def check(self, subsystem: str, spec: SubsystemConfig, launch: Launch) -> None:
+            del spec
+            seen.append((subsystem, launch.command))
+
+    joints = SimpleNamespace(config=SimpleNamespace(agents={"x": AgentConfig(("prog", "{p}"), ("chat",))}))
+    book = SimpleNamespace(living={"x-1": agent})
+    starts = TemplateStarts(cast("AgentBook", book), cast("Joints", joints), Starts())
+    for name, command in (("x-1", ("prog", "given")), ("chat", ("chat",))):
+        launch = Launch(command, {}, Path("/"), Path("/log"), {})
+        await starts.check(name, SubsystemConfig(), launch)
+    assert seen == [("x", ("prog", "{p}")), ("chat", ("chat",))]
