@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Final
@@ -27,6 +27,7 @@ from epad.confinement.policies import Policies
 from epad.confinement.policy import is_below
 from epad.daemon.joints import Joints
 from epad.daemon.parts import Given
+from epad.gate.tool_table import Taint
 from epad.gateway.limits import Usage
 from epad.supervisor.engine import Launch
 from epad.supervisor.errors import SpawnError
@@ -144,6 +145,7 @@ def make_agents(
     log: SessionLog,
     consents: Consents,
     emit: Callable[..., None],
+    label_counts: Callable[[Session, Taint], Awaitable[None]],
 ) -> tuple[Spawning, AgentDoor]:
     """Make the part that spawns agents."""
     book = given.stores.agents
@@ -163,7 +165,7 @@ def make_agents(
         settled=lambda: joints.gateway().gave_back(),
     )
     spawning = Spawning(context)
-    return spawning, AgentDoor(spawning, sessions, log.settled)
+    return spawning, AgentDoor(spawning, sessions, label_counts)
 
 
 @dataclass(frozen=True, slots=True)

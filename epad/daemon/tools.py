@@ -120,7 +120,9 @@ def make_tools(
             repeats=Repeats(given.stores.database, given.stores.ledger, given.clock, log),
         )
     )
-    spawning, agent_door = make_agents(given, joints, sessions, calls.session_log, consents, events.emit)
+    spawning, agent_door = make_agents(
+        given, joints, sessions, calls.session_log, consents, events.emit, calls.label_counts
+    )
     return Tooling(
         calls=calls,
         workers=workers,

@@ -35,7 +35,7 @@ from structlog.typing import FilteringBoundLogger
 from epad import EpadError
 from epad.gate.tool_profile import Profile, narrowed
 from epad.gate.tool_risk import READS, ToolRisk
-from epad.gate.tool_table import BOTH, Consent, Decision, column_of, decide
+from epad.gate.tool_table import BOTH, Consent, Decision, Taint, column_of, decide
 from epad.gateway.access import Access
 from epad.ledger.entry import CloseTool, NoteLabel, NoteSession, OpenTool, TurnNames
 from epad.ledger.errors import LedgerError
@@ -195,10 +195,14 @@ class ToolCalls:
         if not decision.allowed and not decision.needs_consent:
             return await self._refuse(turn)
         answer = await self._once(turn)
+        await self.label_counts(session, before)
+        return answer
+
+    async def label_counts(self, session: Session, before: Taint) -> None:
+        """See that labels that a session had not `before` are on record and obeyed: then it may have the content."""
         if session.taint != before:
             await self.session_log.settled()
-            await context.labelling.given(session, before)
-        return answer
+            await self._context.labelling.given(session, before)
 
     async def close(self) -> None:
         """Stop each call under way, wait for its record, and end the workers."""

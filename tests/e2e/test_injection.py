@@ -45,6 +45,7 @@ def test_no_chain_ends_without_a_person(tmp_path: Path) -> None:
         assert "and private content (" in one.told, name
 
 
+@pytest.mark.slow
 def test_each_chain_ends_where_nothing_is_labelled(tmp_path: Path) -> None:
     """The control: the same agents, pages and orders, with labels planted away."""
     with all_chains(tmp_path, taint=False) as (made, chains):
