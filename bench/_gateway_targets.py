@@ -205,11 +205,11 @@ class Launcher:
         target.key = key
         return target
 
-    def epad(self, hold_port: int = 1, *, hammer_port: int = 0, rests: bool = True) -> Target:
+    def epad(self, hold_port: int = 1, *, hammer_port: int = 0, rests: bool = True, more: str = "") -> Target:
         """The installed `epad run`: everything on, its ledger durable, two clients.
 
         `hammer_port` gives the hammering client a listener of its own; without `rests` it is refused as fast as
-        it asks.
+        it asks. `more` is put behind its configuration.
         """
         port = free_port()
         listen = f'listen = "127.0.0.1:{hammer_port}"' if hammer_port else ""
@@ -223,6 +223,7 @@ class Launcher:
                 listen=listen,
                 refusals=100 if rests else 1_000_000_000,
             )
+            + more
         )
         argv = [str(_BIN / "epad"), "run", "--config", str(config), "--state", str(state)]
         target = self._start("epad", port, argv)

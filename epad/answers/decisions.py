@@ -45,6 +45,7 @@ Kind = Literal[
     "gate",
     "tool",
     "effect",
+    "intent",
 ]
 
 

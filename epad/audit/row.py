@@ -15,6 +15,7 @@ from epad.ledger.record import (
     Record,
     Repaired,
     Rooted,
+    Screened,
     Session,
     ToolClosed,
     ToolOpened,
@@ -167,7 +168,7 @@ def _of_session(number: int, record: Session | Labelled) -> Row:
     )
 
 
-def _of_ledger(number: int, record: EpochStarted | Repaired | Trimmed | Rooted) -> Row:
+def _of_ledger(number: int, record: EpochStarted | Repaired | Trimmed | Rooted | Screened) -> Row:
     match record:
         case EpochStarted():
             outcome = "clean" if record.clean else "unclean"
@@ -185,6 +186,10 @@ def _of_ledger(number: int, record: EpochStarted | Repaired | Trimmed | Rooted) 
             return _row(
                 number, record, "ledger.rooted", record.by or EPAD, what, record.cause, details=details
             )
+        case Screened():
+            what = f"{len(record.screenings)} turns, by version {record.version} of the classifier of intents"
+            labels = {one.turn: one.label for one in record.screenings}
+            return _row(number, record, "turn.screened", EPAD, what, "told", details={"labels": labels})
 
 
 def _of_turn(number: int, record: TurnOpened | TurnClosed) -> Row:

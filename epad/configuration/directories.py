@@ -50,6 +50,11 @@ class Directories:
         return self.state / "vault"
 
     @property
+    def intent(self) -> Path:
+        """Return the directory of the versions of the classifier of intents."""
+        return self.state / "intent"
+
+    @property
     def vault_database(self) -> Path:
         return self.vault / "vault.db"
 

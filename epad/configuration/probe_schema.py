@@ -13,6 +13,7 @@ from probes.conversation import ConversationSettings
 from probes.datastore import DatastoreSettings
 from probes.egress import EgressSettings
 from probes.host import HostSettings
+from probes.intent import IntentSettings
 from probes.ledger_integrity import LedgerIntegritySettings
 from probes.liveness import LivenessSettings
 from probes.memory import MemorySettings
@@ -41,6 +42,7 @@ class ProbesConfig(Struct, frozen=True, forbid_unknown_fields=True):
     egress: EgressSettings
     tools: ToolsSettings
     vault: VaultSettings
+    intent: IntentSettings
 
     def by_name(self) -> dict[str, ProbeSettings]:
         """Return every probe's settings, by the probe's name."""

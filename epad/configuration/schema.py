@@ -13,6 +13,7 @@ from msgspec import Meta, Struct
 from epad.configuration.agent_schema import AgentConfig
 from epad.configuration.confine_schema import ConfineConfig, HouseConfineConfig
 from epad.configuration.identity_schema import IdentityConfig
+from epad.configuration.intent_schema import IntentConfig
 from epad.configuration.notify_schema import NotifyConfig
 from epad.configuration.persons_schema import PersonConfig, ProxyConfig
 from epad.configuration.probe_schema import ProbesConfig
@@ -379,6 +380,7 @@ class Config(Struct, frozen=True, forbid_unknown_fields=True):
     schedule: ScheduleConfig
     tools: ToolsConfig
     identity: IdentityConfig
+    intent: IntentConfig
     vault: VaultConfig = VaultConfig()
     retention: RetentionConfig = RetentionConfig()
     notify: NotifyConfig = NotifyConfig()

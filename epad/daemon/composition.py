@@ -25,6 +25,7 @@ from epad.control_loop.world import DaemonWorld, WorldContext
 from epad.daemon.agents import TemplateStarts, once
 from epad.daemon.cells import CellContents, make_cells, make_policies, make_way_out
 from epad.daemon.identity import endpoint, make_identity
+from epad.daemon.intent import make_intent
 from epad.daemon.joints import Joints
 from epad.daemon.lifecycle import Composition
 from epad.daemon.metrics import make_metrics
@@ -41,6 +42,7 @@ from epad.gateway.inference_check import OneToken
 from epad.gateway.money import Prices
 from epad.gateway.own_listeners import doors
 from epad.gateway.parts import GatewayParts
+from epad.gateway.screening import NoScreen
 from epad.gateway.server import Gateway
 from epad.gateway.side_routes import ManySideRoutes, NoSideRoutes, SideRoutes
 from epad.gateway.spending import SpendingBook
@@ -134,6 +136,7 @@ def make_foundation(given: Given, joints: Joints) -> Foundation:
         spending=SpendingBook(stores.totals, stores.budgets, clock, stores.spent_microusd),
         tools=make_tools(given, joints, access, events, way_out, metrics) if config.tools.enabled else None,
         identity=identity,
+        intent=make_intent(given, joints, metrics) if config.intent.enabled else None,
     )
 
 
@@ -234,6 +237,7 @@ def make_gateway(
             tokenizer_files=load_tokenizers(config.upstreams),
             handover=given.handover,
             side=make_side(foundation, old_clients=config.tools.sse),
+            screen=foundation.intent or NoScreen(),
         )
     )
 

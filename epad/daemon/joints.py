@@ -22,6 +22,7 @@ from epad.operations.implementation import DaemonOperations
 from epad.operations.reload import Changes
 from epad.supervisor.footprints import Workload
 from probes.egress import EgressDirect, EgressOpened, EgressRefused, EgressSent
+from probes.intent import TurnScreened
 from probes.subsystems import SubsystemExited, SubsystemSnapshot
 from probes.tool_calls import ToolCalled
 from statemachine.containment import Hold
@@ -134,6 +135,10 @@ class Joints:
     def tool_called(self, event: ToolCalled) -> None:
         """Report the end of a tool's call."""
         self._core.probing.watchers.tools.called(event)
+
+    def screened(self, event: TurnScreened) -> None:
+        """Report what a turn seemed to be for."""
+        self._core.probing.watchers.intent.screened(event)
 
     # To the supervisor and its logs.
 

@@ -64,6 +64,8 @@ class Composition:
         foundation = self._core.foundation
         way_out = foundation.way_out.pid
         tools = foundation.tools.pids if foundation.tools is not None else frozenset()
+        if foundation.intent is not None:
+            tools |= foundation.intent.child.pids
         identity = foundation.identity.child.pids if foundation.identity is not None else frozenset()
         own = self.logs.pids | foundation.cells.pids | tools | identity
         return own | (frozenset() if way_out is None else {way_out})
@@ -105,6 +107,8 @@ class Composition:
             foundation.access.hold(name, hold.rung, hold.reason)
         if foundation.tools is not None:
             await foundation.tools.start()
+        if foundation.intent is not None:
+            foundation.intent.start()
         host, port = await self._core.gateway.start(int(loaded.notes.get(PORT_NOTE, 0)))
         # Adopted children keep the address they were given, so the next life must listen on it again.
         await self._stores.journal.note(PORT_NOTE, port)
@@ -161,6 +165,8 @@ class Composition:
         await self._core.gateway.stop()
         if self._core.foundation.tools is not None:
             await self._core.foundation.tools.close()
+        if self._core.foundation.intent is not None:
+            await self._core.foundation.intent.close()
 
     async def close(self) -> None:
         """Write and close everything; the children are gone or on their own by now."""

@@ -11,6 +11,7 @@ import epad.datastore.metrics
 import epad.gateway.metrics
 import epad.identity.metrics
 import epad.incidents.metrics
+import epad.intent.metrics
 import epad.ledger.metrics
 import epad.operations.metrics
 import epad.probing.metrics
@@ -37,6 +38,7 @@ _ROOMS = (
     epad.operations.metrics,
     epad.tools.metrics,
     epad.identity.metrics,
+    epad.intent.metrics,
 )
 
 FAMILIES = tuple(families_of([*globals().values(), *(one for room in _ROOMS for one in vars(room).values())]))

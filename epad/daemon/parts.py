@@ -31,6 +31,7 @@ from epad.gateway.spending import SpendingBook
 from epad.gateway.upstream import Upstreams
 from epad.identity.child import IdentityChild
 from epad.identity.record import IdentityRecord
+from epad.intent.screen import IntentScreen
 from epad.ledger.integrity import Integrity
 from epad.measurement.starts import Starts
 from epad.metrics.registry import Metrics
@@ -104,6 +105,7 @@ class Foundation:
     secret_uses: LastUses
     tools: Tooling | None
     identity: Identity | None
+    intent: IntentScreen | None
 
     def questions(self) -> Iterator[OpenQuestion]:
         """Yield the questions that wait for a person, of each kind."""

@@ -16,6 +16,7 @@ from epad.gateway.idempotency import Answers
 from epad.gateway.identity import Identities
 from epad.gateway.money import Prices
 from epad.gateway.own_listeners import Door
+from epad.gateway.screening import NoScreen, Screen
 from epad.gateway.side_routes import NoSideRoutes, SideRoutes
 from epad.gateway.tokenizing import Tokenizer
 from epad.gateway.upstream import Upstreams
@@ -97,3 +98,5 @@ class GatewayParts:
     handover: NoHandover = field(default_factory=NoHandover)
     side: SideRoutes = field(default_factory=NoSideRoutes)
     """Answers at the paths that lead to no model: the tool door."""
+    screen: Screen = field(default_factory=NoScreen)
+    """Tells what turns are for, beside their way."""

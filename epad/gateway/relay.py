@@ -25,7 +25,7 @@ from epad.gateway.refusal import (
     upstream_failed,
     upstream_unavailable,
 )
-from epad.gateway.turn import BrokenTurnError, Turn, turn_field
+from epad.gateway.turn import BrokenTurnError, Turn, fields_of
 from epad.gateway.turns import Turns
 from epad.gateway.upstream import Upstream, Upstreams
 from epad.gateway.upstream_key import refused_key
@@ -182,7 +182,7 @@ class Relay:
                 turn.said = said_in(answer.status, read.failure)
                 failure = f"upstream {name} answered 200 with no answer: {read.failure}"
         turn.end(Outcome.FAILED if failure else _DONE, failure)
-        response = Response(answer.status, body, [*answer.fields(), turn_field(turn)], answer.reason)
+        response = Response(answer.status, body, [*answer.fields(), *fields_of(turn)], answer.reason)
         try:
             client.respond(response)
         except ConnectionError as error:
@@ -192,7 +192,7 @@ class Relay:
 
     async def _stream(self, client: Channel, turn: Turn, answer: Answer, form: Form) -> Response:
         """Pass on an answer as it comes; whatever breaks it off, the client is told in its dialect."""
-        fields = [*answer.fields(), turn_field(turn)]
+        fields = [*answer.fields(), *fields_of(turn)]
         turn.meter = turn.arrival.endpoint.meter(turn.arrival.ask)
         if form is Form.LINES:
             turn.meter.read_lines()

@@ -107,6 +107,7 @@ WAS_FORWARDED = frozenset({FORWARDED, SEVERED, SEALED})
 _INTERRUPTED = frozenset({CALLED_OFF, SEVERED})
 
 TURN_HEADER = b"x-epad-turn"
+INTENT_HEADER = b"x-epad-intent"
 _WELL, _NOBODY = (Outcome.DONE, Failure.NONE), Fault.NOBODY
 
 
@@ -126,6 +127,7 @@ class Turn:
     failure = Failure.INTERNAL  # until it is known what ended it
     said = Said.NOTHING
     severed: Refusal | None = None
+    intent = ""  # what it seems to be for, if that is known before its answer comes
 
     def __init__(self, number: str, arrival: Arrival, admitted: Admitted) -> None:
         self.id = number
@@ -152,6 +154,10 @@ class Turn:
             return
         self.severed = why
         self._task.cancel()
+
+    def seems(self, intent: str) -> None:
+        """Note what it seems to be for. It is shown, and decides nothing."""
+        self.intent = intent
 
     def seal(self) -> None:
         """Let nothing interrupt it from here on: to sever a complete answer would only spoil it."""
@@ -248,3 +254,9 @@ class BrokenTurnError(Exception):
 def turn_field(turn: Turn) -> Field:
     """Return the header field that says which turn an answer belongs to."""
     return TURN_HEADER, turn.id.encode()
+
+
+def fields_of(turn: Turn) -> list[Field]:
+    """Return epad's own header fields of an answer."""
+    named = turn_field(turn)
+    return [named, (INTENT_HEADER, turn.intent.encode())] if turn.intent else [named]

@@ -128,6 +128,8 @@ class Turns:
         self._parts.observer.admitted(
             arrival.admitted(turn.id, now, turn.reservation.tokens, turn.bound.input_tokens)
         )
+        if arrival.ask.generates:
+            self._parts.screen.offer(turn.id, arrival.subsystem, arrival.body, turn.seems)
 
     def streamed(self, turn: Turn, meter: StreamMeter) -> str:
         """Give the stream's observers the new text; return the reason to end it here, if there is one."""

@@ -20,6 +20,8 @@ from epad.ledger.record import (
     Outcome,
     Record,
     Rooted,
+    Screened,
+    Screening,
     Session,
     ToolClosed,
     ToolOpened,
@@ -169,6 +171,14 @@ class NoteAudit(Struct, frozen=True, gc=False):
     evidence_sha256: bytes = b""
 
 
+class NoteScreened(Struct, frozen=True, gc=False):
+    """Turns that were screened; the fields are those of Screened."""
+
+    screenings: tuple[Screening, ...]
+    version: int
+    training_sha256: bytes
+
+
 @dataclass(frozen=True, slots=True)
 class Stamp:
     """Holds the values that the ledger itself adds to a record."""
@@ -179,7 +189,17 @@ class Stamp:
     epoch: int
 
 
-Entry = OpenTurn | CloseTurn | OpenTool | CloseTool | NoteSession | NoteLabel | NoteAudit | NoteRoot
+Entry = (
+    OpenTurn
+    | CloseTurn
+    | OpenTool
+    | CloseTool
+    | NoteSession
+    | NoteLabel
+    | NoteAudit
+    | NoteRoot
+    | NoteScreened
+)
 Opening = OpenTurn | OpenTool
 """An entry after which its turn is open."""
 Closing = CloseTurn | CloseTool
@@ -267,6 +287,7 @@ _RECORDS: dict[type[Entry], type[Record]] = {
     NoteLabel: Labelled,
     NoteAudit: Audited,
     NoteRoot: Rooted,
+    NoteScreened: Screened,
 }
 """The records whose fields are their entries' and the stamp's."""
 

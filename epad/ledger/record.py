@@ -32,6 +32,7 @@ class Kind(IntEnum):
     AUDITED = 9
     LABELLED = 10
     ROOTED = 11
+    SCREENED = 16
 
 
 class Outcome(StrEnum):
@@ -294,6 +295,28 @@ class Audited(Struct, frozen=True, array_like=True, gc=False, tag=tag(Kind.AUDIT
     epoch: int
 
 
+class Screening(Struct, frozen=True, array_like=True, gc=False):
+    """Holds what a model's turn seemed to be for. `score` is a chance in thousandths; nothing was decided by it."""
+
+    turn: str
+    subsystem: str
+    label: str
+    group: str
+    score: int
+
+
+class Screened(Struct, frozen=True, array_like=True, gc=False, tag=tag(Kind.SCREENED, 1)):
+    """Turns were screened, by the classifier of this version, fitted to the texts of this digest."""
+
+    screenings: tuple[Screening, ...]
+    version: int
+    training_sha256: bytes
+    wall_ns: int
+    boot_id: str
+    monotonic_ns: int
+    epoch: int
+
+
 Record = (
     TurnOpened
     | TurnClosed
@@ -306,6 +329,7 @@ Record = (
     | Labelled
     | Audited
     | Rooted
+    | Screened
 )
 KINDS: dict[type[Record], Kind] = {
     TurnOpened: Kind.OPENED,
@@ -319,6 +343,7 @@ KINDS: dict[type[Record], Kind] = {
     Labelled: Kind.LABELLED,
     Audited: Kind.AUDITED,
     Rooted: Kind.ROOTED,
+    Screened: Kind.SCREENED,
 }
 encode = msgspec.msgpack.Encoder().encode
 

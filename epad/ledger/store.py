@@ -57,6 +57,7 @@ from epad.ledger.entry import (
     NoteAudit,
     NoteLabel,
     NoteRoot,
+    NoteScreened,
     NoteSession,
     OpenTool,
     OpenTurn,
@@ -280,6 +281,12 @@ class Ledger:
             self._writer.hand_over_later()
         else:
             self._writer.hand_over_soon()
+        return future
+
+    def note_screened(self, screened: NoteScreened) -> asyncio.Future[int]:
+        """Record what turns seemed to be for, with the next opening; its number. Raises LedgerError, when awaited."""
+        future = self._writer.append(screened)
+        self._writer.hand_over_later()
         return future
 
     async def unclosed_tools(self) -> list[ToolOpened]:

@@ -19,6 +19,7 @@ from epad.gate.tool_risk import ToolRisk
 from epad.gate.tool_table import LOWEST, Consent, Taint, decide
 from epad.ledger import session_trace
 from epad.ledger.errors import LedgerError
+from epad.ledger.screened import screening_of
 from epad.ledger.session_trace import KnownSession, TracePage
 from epad.ledger.store import Ledger
 from epad.operations import turn_words
@@ -103,7 +104,9 @@ class ToolLooks:
         by_then = [one for one in labels if one.wall_ns <= found.first_wall_ns]
         links = turn_words.chain(found, session, parent, self.ledger.epoch, by_then)
         brought = [turn_words.label_link(one) for one in labels if one.turn == turn]
-        return {"subject": turn, "chain": [*links, *brought]}
+        seemed = await self._read(lambda db: screening_of(db, parent_name or turn))
+        intents = [] if seemed is None else [turn_words.intent(seemed)]
+        return {"subject": turn, "chain": [*links, *brought, *intents]}
 
     async def _page(self, session: KnownSession | None, after: int) -> TracePage:
         if session is None:

@@ -14,11 +14,13 @@ from epad.gate.tool_profile import OUTSIDE
 from epad.gate.tool_risk import READS, ToolRisk
 from epad.gate.tool_table import BOTH, LOWEST, Taint
 from epad.ledger.record import Effect, Labelled, ToolClosed, ToolOpened, TurnClosed, TurnOpened
+from epad.ledger.screened import Found
 from epad.ledger.session_trace import KnownSession
 from epad.ledger.session_trace import TracedTurn as Records
 
 OPEN: Final = "open"
 UNKNOWN: Final = "unknown"
+_LOOKS: Final = {"attack": "like an attack", "benign": "benign", "unsure": "like neither"}
 
 
 def moment(wall_ns: int) -> str:
@@ -163,6 +165,16 @@ def chain(
     if isinstance(records.any, TurnOpened | TurnClosed):
         return [*links, _model_link(records, epoch, asked=False)]
     return [*links, *map(label_link, labels), _gate_link(records), *_call_links(records, epoch)]
+
+
+def intent(found: Found) -> Link:
+    """Return what a model's turn seemed to be for."""
+    one = found.screening
+    near = f", nearest to {one.group}" if one.group else ""
+    looks = f"it looked {_LOOKS.get(one.label, one.label)}{near} (said with {one.score / 1000:.2f})"
+    text = f"{looks}; a signal, by which nothing is decided"
+    fields = {"label": one.label, "group": one.group, "score": one.score / 1000, "version": found.version}
+    return _link("intent", one.turn, "", text, fields)
 
 
 def _session_link(known: KnownSession) -> Link:

@@ -33,6 +33,7 @@ from probes.conversation import ConversationHealth
 from probes.datastore import DatastoreIntegrity
 from probes.egress import Egress
 from probes.host import Host
+from probes.intent import Intent
 from probes.ledger_integrity import LedgerIntegrity
 from probes.liveness import Liveness
 from probes.loop_lag import LoopLag
@@ -55,7 +56,7 @@ from probes.vram.source import GpuSource
 from statemachine.assessor import Assessor, Hysteresis
 from statemachine.clock import Clock
 from statemachine.enforcement import Enforcement
-from statemachine.finding import OPERATOR
+from statemachine.finding import OPERATOR, Finding
 
 # A person's hold ends by a person's word, never by itself.
 _OPERATOR_RULE = Hysteresis(1, 1, float("inf"), 1.0, float("inf"))
@@ -78,6 +79,7 @@ class Watchers:
     alerts: Alerts
     egress: Egress
     tools: Tools
+    intent: Intent
     lag: LoopLag
     datastore: DatastoreIntegrity
     vault: VaultIntegrity
@@ -93,7 +95,7 @@ class Watchers:
             self.cascade,
         ]
         own: list[Probe] = [self.vram, self.memory, self.host, self.alerts, self.egress, self.datastore]
-        return [*detectors, *own, self.tools, self.vault]
+        return [*detectors, *own, self.tools, self.vault, self.intent]
 
     def turn_observers(self) -> list[TurnObserver]:
         """Return the probes that the gateway informs about turns."""
@@ -117,6 +119,7 @@ class Watchers:
             self.memory,
             self.egress,
             self.tools,
+            self.intent,
         ]
 
 
@@ -179,6 +182,7 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
         alerts=Alerts(probes.alerts, subsystems=roster.names, clock=clock),
         egress=Egress(probes.egress, clock=clock, push=push),
         tools=Tools(probes.tools, clock=clock, push=push),
+        intent=Intent(probes.intent, push=push, emit=partial(_emit_intent, events)),
         vram=_vram(probes.vram, roster, _owner_of(senses, roster, Path(probes.vram.root)), clock, notice),
         memory=memory,
         host=Host(
@@ -198,6 +202,11 @@ def make_watchers(config: Config, senses: Senses, clock: Clock, push: Push, even
         lag=lag,
         roster=roster,
     )
+
+
+def _emit_intent(events: EventLog, finding: Finding) -> None:
+    """Put a warning about intents among the events: it raises no anomaly, so it would be nowhere else."""
+    events.emit(EventKind.INTENT_FOUND, finding.subsystem, reason=finding.reason, **finding.evidence)
 
 
 def _progressed_at(snapshots: Snapshots, name: str) -> float:

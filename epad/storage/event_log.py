@@ -74,6 +74,7 @@ class EventKind(StrEnum):
     IDENTITY_ISSUED = "identity.issued"
     IDENTITY_REFUSED = "identity.refused"
     IDENTITY_ROTATED = "identity.rotated"
+    INTENT_FOUND = "intent.found"
     LEDGER_VERIFIED = "ledger.verified"
     RESTORE_DRILLED = "restore.drilled"
     NOTICE = "notice"

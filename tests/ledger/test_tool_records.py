@@ -26,6 +26,8 @@ from epad.ledger.record import (
     Record,
     Repaired,
     Rooted,
+    Screened,
+    Screening,
     Session,
     ToolClosed,
     ToolOpened,
@@ -114,6 +116,13 @@ WRITTEN: list[tuple[str, Record]] = [
     (
         f"9bcd010ba57661756c7403c420{IN_HEX}05a86163636570746564a5756964203091a166a4626f6f740607",
         Rooted(store="vault", size=3, root=HASH, cause="accepted", by="uid 0", accepted=("f",), **STAMP),
+    ),
+    (
+        f"98cd01109195{TURN_IN_HEX}a463686174a661747461636ba9696e6a656374696f6ecd03a303c420{IN_HEX}05a4626f6f740607",
+        Screened(
+            screenings=(Screening(A_TURN, "chat", "attack", "injection", 931),), version=3, training_sha256=HASH,
+            **STAMP,
+        ),
     ),
 ]  # fmt: skip
 

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from ledger_world import config, opening
 
-from epad.ledger.entry import Entry, NoteAudit, NoteRoot, NoteSession
+from epad.ledger.entry import Entry, NoteAudit, NoteRoot, NoteScreened, NoteSession
 from epad.ledger.errors import LedgerBusyError, LedgerError, LedgerUnavailableError
 from epad.ledger.writer import Writer
 
@@ -35,7 +35,11 @@ class Disk:
             raise self.error
         before = sum(map(len, self.commits))
         self.commits.append(
-            [entry.turn for entry in entries if not isinstance(entry, NoteSession | NoteAudit | NoteRoot)]
+            [
+                entry.turn
+                for entry in entries
+                if not isinstance(entry, NoteSession | NoteAudit | NoteRoot | NoteScreened)
+            ]
         )
         return list(range(before + 1, before + 1 + len(entries)))
 

@@ -41,6 +41,8 @@ LABELS |= {"uuid", "vendor", "name", "xid", "resource"}
 LABELS |= {"answer", "why", "direction"}
 # Of tools: their categories, and the rows of the gate's table.
 LABELS |= {"category", "row"}
+# Of intents: attack, benign or unsure; why a turn has none.
+LABELS |= {"label", "reason"}
 
 
 @pytest.fixture

@@ -26,6 +26,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "vault",
         "agents",
         "identity",
+        "intent",
         "inspection",
         "checkpoint",
         "datastore",
@@ -59,6 +60,7 @@ SHARED_WITH_CHILDREN = frozenset(
         "runners.measure.request",
         *(f"runners.tools.{name}" for name in TOOL_DECLARATIONS),
         "runners.identity.messages",
+        "runners.intent.needs",
         *(f"runners.egress.{name}" for name in ("addresses", "channel", "messages", "refusal", "rules")),
     }
 )
