@@ -147,12 +147,19 @@ def _has_module(name: str) -> bool:
     return importlib.util.find_spec(name.split(".", maxsplit=1)[0]) is not None
 
 
+def _own_network() -> bool:
+    """A namespace with a pair of linked interfaces, which its own root may read."""
+    rights = ["--net", "--mount"] if not _root() else ["--net", "--mount", "--user", "--map-root-user"]
+    return _fails(["unshare", *rights, "ip", "link", "add", "way", "type", "veth", "peer", "name", "reader"])
+
+
 THINGS: Mapping[str, Callable[[], bool]] = {
     "root": _root,
     "another user than root": lambda: not _root(),
     "mounts": _mounts,
     "user namespaces": _user_namespaces,
     "boxes": _boxes,
+    "a network of its own": _own_network,
     "control groups": _control_groups,
     "a checkout outside of /tmp": lambda: Path(__file__).resolve().is_relative_to("/tmp"),
     "Linux": lambda: sys.platform != "linux",
