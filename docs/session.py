@@ -122,6 +122,10 @@ CHAPTERS = (
             Typed("epactl identity list"),
             Typed("epactl identity bundle", 1),
             Typed('epactl identity rotate --reason "a copy of the key was lost" --dry-run'),
+            Typed("epactl tools servers"),
+            Typed("epactl tools diff github", 1),
+            Typed('epactl tools accept github --reason "read its new list" --dry-run'),
+            Typed("epactl tools import mcp.json"),
             Typed("epactl memory list", 1),
             Typed("epactl memory verify", 1),
             Typed('epactl memory promote port --reason "true of every run" --dry-run'),
@@ -228,6 +232,12 @@ def record() -> Iterator[tuple[Chapter, list[Said]]]:
     store = '[datastores.memory]\npath = "{}/memory.jsonl"\n[policy]\ndwell_seconds = 300.0\nverify_seconds = 2.0\n'
     with installation() as house:
         (house.directory / "memory.jsonl").write_text('{"type": "entity", "name": "kelp"}\n')
+        listed = {
+            "mcpServers": {
+                "github": {"url": "https://mcp.example/mcp", "headers": {"Authorization": "Bearer x"}}
+            }
+        }
+        (house.directory / "mcp.json").write_text(json.dumps(listed))
         quick = QUICK.replace("[policy]\ndwell_seconds = 1.0\nverify_seconds = 2.0\n", "")
         house.config.write_text(quick + store.format(house.directory))
         house.state = house.directory / ".local/state/epad"

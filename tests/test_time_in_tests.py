@@ -21,6 +21,8 @@ A_TIME = re.compile(r"_(SECONDS|MILLISECONDS|MINUTES)$")
 PAUSES = {
     "support/raw_bytes.py": 2,
     "support/spawned_agent.py": 1,
+    "support/foreign_server.py": 5,
+    "foreign/test_http.py": 1,
     "probing/test_loops.py": 1,
     "gateway/test_local_servers.py": 1,
     "runners/tools/test_http.py": 1,

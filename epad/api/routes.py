@@ -110,6 +110,10 @@ async def _undo_plan(call: Call) -> Answer:
     return await call.operations.undo_plan(call.name)
 
 
+async def _tools_diff(call: Call) -> Answer:
+    return call.operations.tools_diff(call.name)
+
+
 async def _after(lines: list[str], live: AsyncGenerator[list[str], None]) -> Batches:
     yield _as_objects(lines)
     async with aclosing(live):
@@ -130,6 +134,7 @@ HANDLERS: Mapping[Operation, Handler] = {
     Operation.LOGS_READ: _logs,
     Operation.TRACE_READ: _trace,
     Operation.UNDO_PLAN_READ: _undo_plan,
+    Operation.TOOLS_DIFF_READ: _tools_diff,
     Operation.API_READ: _openapi,
 }
 """Those of operations that need more than the daemon's method of their name."""

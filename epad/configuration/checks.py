@@ -25,6 +25,7 @@ from epad.configuration.probe_schema import ProbesConfig
 from epad.configuration.schema import Config, SubsystemConfig, UpstreamConfig
 from epad.configuration.secret_schema import check_secrets
 from epad.configuration.server_kinds import SERVERS, server_named
+from epad.configuration.servers_checks import check_servers
 from epad.configuration.sizes import size_bytes
 from epad.configuration.toml_lines import KeyPath, key_text
 from epad.configuration.tools_checks import check_tools
@@ -71,6 +72,7 @@ def cross_check(config: Config) -> Iterator[Complaint]:
     yield from check_tools(config.tools)
     yield from check_agents(config.agents, config.subsystems, tools_enabled=config.tools.enabled)
     yield from check_identity(config.identity)
+    yield from check_servers(config.tools.servers, config.secrets)
     yield from _check_datastores(config)
     yield from check_vault(config.vault)
     for name, subsystem in config.subsystems.items():

@@ -143,6 +143,11 @@ class Directories:
         return self.state / "results"
 
     @property
+    def foreign(self) -> Path:
+        """Return the directory of the pinned definitions of foreign servers' tools."""
+        return self.state / "foreign"
+
+    @property
     def undo(self) -> Path:
         """Return the directory of the before-images of files that tools have changed."""
         return self.state / "undo"

@@ -163,6 +163,25 @@ WORDS: Mapping[str, str] = {
     "health.failures": "so many in a row, and it hangs",
     "log.max_bytes": "of the present file",
     "log.keep": "former files",
+    "tools.servers.NAME.command": "an MCP server that somebody else wrote, as a child in a cell of its own; no shell"
+    " reads it (docs/foreign-servers.md)",
+    "tools.servers.NAME.url": "or where it listens: Streamable HTTP, https:// except on this machine",
+    "tools.servers.NAME.environment": "the variables that the child has beside PATH, HOME and the way out's;"
+    " {{secret:NAME}} stands for a secret, which the server then sees",
+    "tools.servers.NAME.headers": 'fields of each request to the url, as {Authorization = "Bearer {{secret:NAME}}"}',
+    "tools.servers.NAME.workspace": "the directory that it may write to, from the root or from ~/; empty: one of its"
+    " own below the state",
+    "tools.servers.NAME.read": "further files and directories that it may read, from the root or from ~/",
+    "tools.servers.NAME.hosts": "what it may reach, as confine.hosts has it; empty: nothing",
+    "tools.servers.NAME.user": "whom a root daemon runs it as; empty: the daemon's own user",
+    "tools.servers.NAME.require": "all: no start without every wall; best: it starts without those that this machine"
+    " cannot give",
+    "tools.servers.NAME.memory_max": "the most memory that each of its processes may take, and all of them together;"
+    " 0: no limit",
+    "tools.servers.NAME.call_seconds": "the longest that a call of one of its tools may take",
+    "tools.servers.NAME.start_seconds": "how long it may take until it has told its tools",
+    "tools.servers.NAME.risks": 'what a person has found out about its tools, as {read_file = "R1"}; "*" is for those'
+    " that are not named. Without it a tool is X1: it takes the tier operator, and consent",
     "prices.MODEL.input": "USD per million tokens read",
     "prices.MODEL.output": "USD per million tokens written",
     "prices.MODEL.cached_read": "left out: as input",

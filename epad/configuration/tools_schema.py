@@ -6,6 +6,8 @@ from typing import Annotated
 
 from msgspec import Meta, Struct
 
+from epad.configuration.servers_schema import ServerConfig
+
 
 class WebToolsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     """Sets the reach of the tools that use the network: of every subsystem's, and beside its table `confine`."""
@@ -30,3 +32,4 @@ class ToolsConfig(Struct, frozen=True, forbid_unknown_fields=True):
     synced: tuple[str, ...]
     web: WebToolsConfig
     docker: DockerToolsConfig
+    servers: dict[str, ServerConfig] = {}

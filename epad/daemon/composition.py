@@ -134,7 +134,9 @@ def make_foundation(given: Given, joints: Joints) -> Foundation:
         secrets=vault,
         secret_uses=uses,
         spending=SpendingBook(stores.totals, stores.budgets, clock, stores.spent_microusd),
-        tools=make_tools(given, joints, access, events, way_out, metrics) if config.tools.enabled else None,
+        tools=make_tools(given, joints, access, events, way_out, metrics, vault)
+        if config.tools.enabled
+        else None,
         identity=identity,
         intent=make_intent(given, joints, metrics) if config.intent.enabled else None,
     )

@@ -21,6 +21,7 @@ from epad.control_loop.decider import Decider
 from epad.control_loop.rules import make_rules
 from epad.control_loop.world import DaemonWorld
 from epad.daemon.stores import Stores
+from epad.daemon.tooling import Tooling
 from epad.gateway.access import Access
 from epad.gateway.change import ReadyChange
 from epad.gateway.child_environment import Environments
@@ -63,6 +64,7 @@ class LiveChanges:
     recorder: Recorder
     stores: Stores
     supervisor: Supervisor
+    tools: Tooling | None
     watchers: Watchers
     world: DaemonWorld
 
@@ -87,6 +89,8 @@ class LiveChanges:
             self.access.sever(name)
             await self.cells.shut(name)
         self.way_out.configure()
+        if self.tools is not None and "tools" in changes.tables:
+            self.tools.reconfigure()
         await self.gateway.changes.take(ready)
         if "upstreams" in changes.tables:
             await self.cells.watch_anew()

@@ -23,6 +23,7 @@ from epad.daemon.joints import Joints
 from epad.daemon.live_changes import LiveChanges
 from epad.daemon.parts import Core, Given, Surfaces
 from epad.daemon.tools import make_tool_looks
+from epad.foreign.cell import server_policies
 from epad.ledger.effects import states_of
 from epad.metrics.server import MetricsServer
 from epad.operations.all_approvals import AllApprovals
@@ -33,6 +34,7 @@ from epad.operations.machine_status import MachineView
 from epad.operations.memory_orders import MemoryOrders
 from epad.operations.recorded_orders import RecordedOrders
 from epad.operations.reload import Reloader
+from epad.operations.server_orders import ServerOrders
 from epad.operations.status import DaemonStatus, NoTools
 from epad.operations.tool_approvals import ToolApprovals
 from epad.operations.vault_orders import VaultOrders
@@ -58,7 +60,8 @@ def make_surfaces(given: Given, joints: Joints, core: Core) -> Surfaces:
     former = kept.read()
 
     def in_force(config: Config) -> Mapping[str, Policy]:
-        return policies_with_tools(policies.all(config), config)
+        own = {**policies.all(config), **server_policies(policies, config)}
+        return policies_with_tools(own, config)
 
     reloader = Reloader(given.config, given.read, joints.apply, foundation.events, in_force, kept)
     reloader.tell_of_start(former)
@@ -171,6 +174,7 @@ def make_operations(
         recorded_orders=RecordedOrders(foundation.audit),
         secret_vault=foundation.secrets,
         identity_looks=make_identity_looks(given, foundation.identity),
+        server_orders=ServerOrders(foundation.tools.foreign if foundation.tools else None),
     )
 
 
@@ -201,6 +205,7 @@ def make_live(
         recorder=foundation.recorder,
         stores=given.stores,
         supervisor=core.supervision.supervisor,
+        tools=foundation.tools,
         watchers=core.probing.watchers,
         world=core.control.world,
     )

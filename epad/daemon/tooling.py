@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 
 import structlog
 
@@ -13,13 +14,14 @@ from epad.answers.agents import SpawnedAgent
 from epad.answers.orders import Limit
 from epad.answers.tools import ToolCategory
 from epad.confinement.zygote import Zygote
+from epad.foreign.servers import ForeignServers
 from epad.ledger.errors import LedgerError
 from epad.operations.tool_looks import ToolsInForce
 from epad.runtime.side_tasks import Tasks
 from epad.storage.database import DatabaseError
 from epad.tools.aftermath import sweep_for_ever, tell_of_unknown
 from epad.tools.call import ToolCalls
-from epad.tools.catalogue import CatalogueError, load
+from epad.tools.catalogue import Catalogue, CatalogueError, load
 from epad.tools.consent import Consents
 from epad.tools.file_labels import FileLabels
 from epad.tools.listing import listed, names_of
@@ -55,6 +57,7 @@ class Tooling:
     vault: VaultChild
     watch: Watch
     resources: Resources
+    foreign: ForeignServers
     series: ToolSeries
     limits: Callable[[], list[Limit]]
     undoing: Undoing
@@ -69,7 +72,7 @@ class Tooling:
     @property
     def pids(self) -> frozenset[int]:
         """Return the processes of ours that tools need."""
-        own = self.workers.pids | self.vault.pids
+        own = self.workers.pids | self.vault.pids | self.foreign.pids
         return own | (frozenset() if self.zygote.pid is None else {self.zygote.pid})
 
     def show_series(self) -> None:
@@ -89,7 +92,9 @@ class Tooling:
         log = structlog.get_logger("epad.tools")
         try:
             await self.labels.files.load()
-            self.calls.use(await load())
+            own = await load()
+            self.foreign.serve(partial(self._serve, own))
+            self._serve(own)
             unknown = await self.calls.unknown_since_crash()
         except (CatalogueError, DatabaseError, LedgerError) as error:
             log.error("tools.not_loaded", error=str(error))
@@ -99,6 +104,14 @@ class Tooling:
         log.info(
             "tools.loaded", tools=len(self.calls.catalogue.definitions), sha256=self.calls.catalogue.sha256
         )
+
+    def reconfigure(self) -> None:
+        """Have the foreign servers be as the configuration says now."""
+        self.foreign.configure()
+
+    def _serve(self, own: Catalogue) -> None:
+        """Serve epad's own tools and those of the servers, as they are now."""
+        self.calls.use(self.foreign.beside(own))
 
     async def adopt(self) -> None:
         """Go on with the sessions of adopted processes, and record the end of those that have ended meanwhile."""
@@ -115,5 +128,6 @@ class Tooling:
         await self.side.cancel()
         await self.calls.close()
         await self.watch.close()
+        await self.foreign.close()
         await self.vault.close()
         await self.zygote.close()

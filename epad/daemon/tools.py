@@ -15,6 +15,7 @@ from epad.confinement.policies import Policies
 from epad.confinement.way_out import WayOut
 from epad.confinement.zygote import Zygote
 from epad.daemon.agents import make_agents, usage_of
+from epad.daemon.foreign_servers import make_servers
 from epad.daemon.joints import Joints
 from epad.daemon.own_tools import make_own_tools
 from epad.daemon.parts import Given
@@ -25,6 +26,7 @@ from epad.metrics.registry import Metrics
 from epad.operations.tool_looks import ToolLooks, ToolsInForce
 from epad.operations.undo_orders import UndoOrders
 from epad.runtime.side_tasks import Tasks
+from epad.secrets.vault import Vault
 from epad.storage.event_log import EventLog
 from epad.storage.restores import FILE as RESTORES
 from epad.supervisor.identity import ProcessTable
@@ -57,7 +59,13 @@ from probes.tool_calls import ToolCalled
 
 
 def make_tools(
-    given: Given, joints: Joints, access: Access, events: EventLog, way_out: WayOut, metrics: Metrics
+    given: Given,
+    joints: Joints,
+    access: Access,
+    events: EventLog,
+    way_out: WayOut,
+    metrics: Metrics,
+    secrets: Vault,
 ) -> Tooling:
     """Make the calls of tools, and what they need. The questions for a person have their numbers with the way out's."""
     log = structlog.get_logger("epad.tools")
@@ -78,6 +86,7 @@ def make_tools(
     vault = VaultChild(given.directories.vault, log, Path(documents) if documents else None)
     house = House(settings.sees_shared, access.quarantined, lambda: joints.config.vault)
     watch = Watch(vault, given.stores.ledger, given.directories.state / RESTORES, given.clock, log)
+    foreign = make_servers(given, joints, zygote, WorkerDoors(way_out, log), events, secrets)
     undoing = Undoing.make(store, workers, given.stores.ledger, given.clock.monotonic, log)
     files = FileLabels(given.stores.database, log)
     results = ResultStore(given.directories.results)
@@ -116,6 +125,8 @@ def make_tools(
                 **make_own_tools(given, joints, given.stores.identities, rates, events),
                 **make_vault_tools(vault, house),
             },
+            foreign=foreign.tools,
+            held_back=foreign.held_back,
             consents=consents,
             repeats=Repeats(given.stores.database, given.stores.ledger, given.clock, log),
         )
@@ -137,6 +148,7 @@ def make_tools(
                 DOCUMENTS: VaultResources(vault, house, sessions.of, partial(_shut, access)),
             }
         ),
+        foreign=foreign,
         series=series,
         limits=partial(limits_now, settings, rates, output),
         undoing=undoing,

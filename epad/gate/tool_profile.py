@@ -14,7 +14,10 @@ OUTSIDE: Final = "profile"
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """Names a subsystem's tools: each pattern is a tool, a category as `files.*`, or `*`. None: every tool."""
+    """Names a subsystem's tools: each pattern is a tool, a category as `files.*`, or `*`. None: every tool.
+
+    A foreign server is a category; of its tool `SERVER__tool` people may write `SERVER.tool`.
+    """
 
     patterns: Sequence[str] | None = None
 
@@ -22,7 +25,8 @@ class Profile:
         """Tell if a tool is in the profile."""
         if self.patterns is None:
             return True
-        return any(pattern in {"*", name, f"{category}.*"} for pattern in self.patterns)
+        with_dot = f"{category}.{name.removeprefix(f'{category}__')}"
+        return any(pattern in {"*", name, with_dot, f"{category}.*"} for pattern in self.patterns)
 
 
 def narrowed(decision: Decision, profile: Profile, name: str, category: str) -> Decision:

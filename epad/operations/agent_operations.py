@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from epad.answers.confinement import Approvals
+from epad.answers.foreign import ServerDiff, ServerList
 from epad.answers.identity import IdentityBundle, IdentityList
 from epad.answers.memory import MemoryList, MemoryProof
 from epad.answers.orders import Result
@@ -16,6 +17,7 @@ from epad.operations.all_approvals import AllApprovals
 from epad.operations.identity_looks import IdentityLooks
 from epad.operations.memory_orders import MemoryOrders
 from epad.operations.registry import Operation
+from epad.operations.server_orders import ServerOrders
 from epad.operations.tool_looks import ToolLooks
 from epad.operations.vault_orders import VaultOrders
 from epad.storage.event_log import EventKind, EventLog
@@ -45,6 +47,7 @@ class AgentOperations(Orders):
     memory_orders: MemoryOrders
     identity_looks: IdentityLooks
     vault_orders: VaultOrders
+    server_orders: ServerOrders
 
     def tools(self) -> ToolList:
         return self.tool_looks.show()
@@ -75,6 +78,16 @@ class AgentOperations(Orders):
         self._note(Operation.REVOKE_HOST, subsystem or HOST, f"{name}: {reason}", by)
         revoked = await self.all_approvals.revoke(name, subsystem, f"{reason} ({by})")
         return self._result([revoked.sentence], failed=not revoked.is_kept)
+
+    def tools_servers(self) -> ServerList:
+        return self.server_orders.show()
+
+    def tools_diff(self, name: str) -> ServerDiff:
+        return self.server_orders.diff(name)
+
+    async def accept_tools(self, name: str, sha256: str, reason: str, by: str) -> Result:
+        self._note(Operation.ACCEPT_TOOLS, name, reason, by)
+        return self._result([await self.server_orders.accept(name, sha256, reason, by)])
 
     async def memory(self, session: str | None) -> MemoryList:
         return await self.memory_orders.show(session or "")

@@ -130,6 +130,12 @@ class DocumentOrder(VaultOrder, frozen=True, forbid_unknown_fields=True, kw_only
     data: Annotated[str, Meta(max_length=MAX_PIECE_CHARACTERS)]
 
 
+class AcceptToolsOrder(OrderBody, frozen=True, forbid_unknown_fields=True):
+    """The body of an acceptance: the digest of the list that was looked at; empty for whatever is listed."""
+
+    sha256: Annotated[str, Meta(pattern=r"^([0-9a-f]{64})?$")] = ""
+
+
 class PhaseOrder(OrderBody, frozen=True, forbid_unknown_fields=True):
     """The body of an order to enter a phase."""
 

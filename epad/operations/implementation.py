@@ -22,6 +22,7 @@ from epad.control_loop.loop import Controller
 from epad.control_loop.step import Lane, OperationEnded, Plan, Step, StepName, StepState
 from epad.control_loop.stimulus import Forced, Ordered, Paused, Released, Requested, Resumed
 from epad.datastore.datastores import Datastores
+from epad.foreign.names import held_name
 from epad.gate.permissions import Tier
 from epad.gateway.client_keys import Keys
 from epad.incidents.report import IncidentReport
@@ -136,7 +137,7 @@ class DaemonOperations(AgentOperations, SecretOrders):
         return await self.recorded_orders.carry_out(operation, name, body, by, work)
 
     async def quarantine(self, name: str, reason: str, by: str) -> Result:
-        check_holdable(name, self._names(), self.daemon_status.tools.targets())
+        check_holdable(name := held_name(name), self._names(), self.daemon_status.tools.targets())
         self._note(Operation.QUARANTINE, name, reason, by)
         return await self._hold(name, reason, by, None)
 
@@ -191,7 +192,7 @@ class DaemonOperations(AgentOperations, SecretOrders):
         return {**answer, "results": [accepted, *answer["results"]]}
 
     async def release(self, name: str, reason: str, by: str) -> Result:
-        check_holdable(name, self._names(), self.daemon_status.tools.targets())
+        check_holdable(name := held_name(name), self._names(), self.daemon_status.tools.targets())
         if self.decider.phase is Phase.LIFEBOAT:
             raise ConflictError("LIFEBOAT holds everything; `epactl lifeboat relaunch` leaves it")
         self._note(Operation.RELEASE, name, reason, by)
@@ -280,7 +281,8 @@ class DaemonOperations(AgentOperations, SecretOrders):
         return follow(self._log_of(name))
 
     def _log_of(self, name: str) -> ChildLog:
-        self._check(name)
+        if not self.server_orders.has_log(name):
+            self._check(name)
         try:
             return self.logs.of(name)
         except KeyError:

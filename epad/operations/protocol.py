@@ -13,6 +13,7 @@ from epad.answers.agents import AgentList
 from epad.answers.changes import Measurements
 from epad.answers.confinement import Approvals, PolicyChanges
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
+from epad.answers.foreign import ServerDiff, ServerList
 from epad.answers.identity import IdentityBundle, IdentityList
 from epad.answers.memory import MemoryList, MemoryProof
 from epad.answers.orders import Budgets, Result
@@ -52,6 +53,13 @@ class UnknownToolError(UnknownNameError):
 
     kind = "tool"
     declared_by = "; [tools] enabled = true gives subsystems tools"
+
+
+class UnknownServerError(UnknownNameError):
+    """There is no foreign MCP server of that name."""
+
+    kind = "server"
+    declared_by = "; [tools.servers.NAME] declares one"
 
 
 class UnknownDatastoreError(UnknownNameError):
@@ -187,6 +195,14 @@ class Operations(Protocol):
 
     def agents(self) -> AgentList:
         """Return the living agents that agents have spawned."""
+        ...
+
+    def tools_servers(self) -> ServerList:
+        """Return the foreign MCP servers, their tools, and which are held."""
+        ...
+
+    def tools_diff(self, name: str) -> ServerDiff:
+        """Return what a server lists otherwise than it was accepted. Raises UnknownServerError."""
         ...
 
     async def memory(self, session: str | None) -> MemoryList:

@@ -22,6 +22,7 @@ _NAMED = {
     "datastores": "datastore",
     "budgets": "subsystem, group:NAME, or all",
     "approvals": "question's number",
+    "servers": "foreign server",
     "undo": "turn or session",
     "secrets": "secret",
     "approved-hosts": "host, or its question's number",
@@ -102,6 +103,20 @@ class Operation(StrEnum):
     )
     TOOLS_READ = _read(
         "tools_read", "/v1/tools", "tools", "Show the tools, their risk, and who may call them.", "ToolList",
+    )
+    TOOLS_SERVERS_READ = _read(
+        "tools_servers_read",
+        "/v1/servers",
+        "tools servers",
+        "Show the foreign MCP servers, their tools, and which are held.",
+        "ServerList",
+    )
+    TOOLS_DIFF_READ = _read(
+        "tools_diff_read",
+        "/v1/servers/{name}/diff",
+        "tools diff",
+        "Show what a foreign server lists otherwise than it was accepted.",
+        "ServerDiff",
     )
     TRACE_READ = _read(
         "trace_read", "/v1/trace", "trace",
@@ -209,6 +224,13 @@ class Operation(StrEnum):
     )
     UNDO = _order(
         "undo", "/v1/undo/{name}", "undo", "Put back the files that a tool's turn, or a session, has changed.",
+    )
+    ACCEPT_TOOLS = _order(
+        "accept_tools",
+        "/v1/servers/{name}/accept",
+        "tools accept",
+        "Accept the tools of a foreign server as it lists them now.",
+        "AcceptToolsOrder",
     )
     LEARN = _owned(
         "learn", f"{_SUBSYSTEM}/learn", "confine learn",

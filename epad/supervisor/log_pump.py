@@ -16,13 +16,14 @@ import structlog
 from structlog.typing import FilteringBoundLogger
 
 from epad.configuration.directories import Directories
-from epad.configuration.schema import Config
+from epad.configuration.schema import Config, LogConfig
 from epad.runtime.timers import sleep_to_beat
 from epad.supervisor.child_logs import TEND_SECONDS
 from epad.supervisor.footprints import Workload
 from epad.supervisor.launch import inherited
 from epad.supervisor.log_keeper import LogKeeper
 from epad.supervisor.log_pipes import LogPipes
+from statemachine.tool_targets import category_target
 
 if TYPE_CHECKING:
     from epad.supervisor.child_logs import Limits
@@ -38,8 +39,13 @@ _HOME = Path(__file__).parents[2]
 
 
 def log_configs(config: Config) -> dict[str, Limits]:
-    """Return how the log of each subsystem that has one is kept."""
-    return {name: spec.log for name, spec in config.subsystems.items() if spec.kind == "process"}
+    """Return how the log of each subsystem that has one is kept, and of each foreign server that is a child."""
+    servers = config.tools.servers.items() if config.tools.enabled else ()
+    children = {category_target(name): LogConfig() for name, server in servers if server.command}
+    return {
+        **children,
+        **{name: spec.log for name, spec in config.subsystems.items() if spec.kind == "process"},
+    }
 
 
 class LogPump:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -47,6 +47,8 @@ class End(Struct, frozen=True):
     """The turn by whose name before-images are kept; empty where none are."""
     whole: bytes = b""
     """The whole of a result that was cut, as JSON; empty for one that fits."""
+    blocks: tuple[Mapping[str, object], ...] = ()
+    """MCP's blocks that go with a result, such as images."""
 
     @property
     def is_error(self) -> bool:
@@ -55,7 +57,10 @@ class End(Struct, frozen=True):
 
     def answer(self, turn: str) -> ToolAnswer:
         """Return the answer to the caller."""
-        return ToolAnswer(turn, self.is_error, self.content, self.code or CODES[self.outcome])
+        blocks = self.blocks
+        if blocks:
+            blocks = ({"type": "text", "text": msgspec.json.encode(self.content).decode()}, *blocks)
+        return ToolAnswer(turn, self.is_error, self.content, self.code or CODES[self.outcome], blocks)
 
 
 def refused(turn: str, why: str, hint: str, code: str) -> ToolAnswer:

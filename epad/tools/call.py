@@ -67,6 +67,8 @@ from statemachine.phase import Phase
 from statemachine.rung import Rung
 
 OUTPUT_BYTES: Final = 64 << 10
+DRIFTED: Final = "hold/definitions"
+"""The row of a refusal since a foreign server's definitions are not those that were accepted."""
 
 
 class ToolLedger(Protocol):
@@ -103,6 +105,8 @@ class CallContext:
     """Limits what tools may give back; None: nothing does."""
     observe: Callable[[ToolCalled], None] = lambda _: None
     """Is told of each call that ends or is refused."""
+    foreign: own.OwnTools = field(default_factory=dict)
+    """The tools that foreign servers do; these may change."""
     own: own.OwnTools = field(default_factory=dict)
     """The tools that no worker does."""
     consents: Consents | None = None
@@ -112,6 +116,8 @@ class CallContext:
     undoing: Undoing | None = None
     results: ResultStore | None = None
     labelling: Labelling = field(default_factory=Labelling)
+    held_back: Callable[[Definition], str] = lambda _: ""
+    """Says why a tool is called by nobody now, beside the holds; empty for one that may be."""
     grace_seconds: float = GRACE_SECONDS
     """How long after a tool's own time its worker may take to say so."""
 
@@ -170,6 +176,7 @@ class ToolCalls:
         replies: Replies = NO_REPLIES,
     ) -> ToolAnswer:
         """Call a tool through the gate, and record it; a cancelled call ends its worker's process."""
+        name = self._catalogue.also.get(name, name)
         definition = self._catalogue.definitions.get(name)
         if definition is None:
             return _refused("", f"there is no tool {name[:80]!r}", "see the list of tools", "unknown_tool")
@@ -237,6 +244,8 @@ class ToolCalls:
         if shut is not None:
             label = hold.label if hold is not Rung.OPEN else Rung.BLOCK.label
             return Decision(False, False, f"hold/{label}", shut.message)
+        if why := context.held_back(definition):
+            return Decision(False, False, DRIFTED, why)
         phase = column_of(context.phase(), is_cut=own is not Rung.OPEN)
         decision = decide(session.tier, risk, phase, hold, session.taint, consent, leaves=leaves)
         return narrowed(decision, context.profile(session.subsystem), name, category)
@@ -383,8 +392,10 @@ class ToolCalls:
         if running.stopped is not None:
             return answers.stopped(running)
         subsystem, category = turn.session.subsystem, turn.definition.category
-        if (tool := self._context.own.get(turn.definition.name)) is not None:
-            call = own.OwnCall(turn.session, turn.turn, turn.arguments, turn.parent)
+        name = turn.definition.name
+        if (tool := self._context.own.get(name) or self._context.foreign.get(name)) is not None:
+            room = OUTPUT_BYTES if turn.reservation is None else turn.reservation.tokens
+            call = own.OwnCall(turn.session, turn.turn, turn.arguments, turn.parent, room=room)
             return await own.answer(tool, call, turn.definition, running, self._context.log)
         try:
             worker = await self._context.workers.lend(subsystem, category)

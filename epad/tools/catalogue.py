@@ -55,6 +55,8 @@ class Catalogue:
     definitions: Mapping[str, Definition] = field(default_factory=dict)
     risks: Mapping[str, ToolRisk] = field(default_factory=dict)
     sha256: str = ""
+    also: Mapping[str, str] = field(default_factory=dict)
+    """Further names that tools may be called by, with those that they are listed by."""
 
     @property
     def categories(self) -> tuple[str, ...]:

@@ -204,6 +204,11 @@ class Consents:
         return replace(settled, questions=consent_state.asked(question.number, question.line), state=state)
 
     async def _target(self, wanted: Wanted) -> Target:
+        if server := wanted.definition.server:
+            # What its arguments mean is known to the server alone, so a consent is for these and no others.
+            return Target(
+                f"the foreign server {server}", f"with these arguments alone ({wanted.digest[:16]})"
+            )
         properties = wanted.definition.input_schema.get("properties")
         known = properties if isinstance(properties, Mapping) else {}
         defaults = {name: one["default"] for name, one in known.items() if "default" in one}

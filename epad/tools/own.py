@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 import msgspec
+from msgspec.structs import replace
 from structlog.typing import FilteringBoundLogger
 
 from epad import EpadError
@@ -40,11 +41,20 @@ class OwnToolError(EpadError):
         self.hint = hint
 
 
+@dataclass(slots=True)
+class Beside:
+    """Holds what goes with a result: the whole of it as JSON, where it was cut, and MCP's blocks, such as images."""
+
+    whole: bytes = b""
+    blocks: tuple[Mapping[str, object], ...] = ()
+
+
 @dataclass(frozen=True, slots=True)
 class OwnCall:
     """Holds one call: the session that calls, the turn in the ledger, the arguments, and the model's turn, if known.
 
     `effects` takes what the call changes: a target, and the digests before and after in hex, None for nothing there.
+    `room` is how many bytes its result may have. `beside` takes what goes with the result.
     """
 
     session: Session
@@ -52,6 +62,8 @@ class OwnCall:
     arguments: Mapping[str, object]
     parent: str = ""
     effects: list[tuple[str, str | None, str | None]] = field(default_factory=list)
+    room: int = 64 << 10
+    beside: Beside = field(default_factory=Beside)
 
     def checked(self, kind: type[ArgsT]) -> ArgsT:
         """Return the arguments as their struct. Raises OwnToolError that names the wrong one."""
@@ -91,8 +103,14 @@ async def answer(
     match task.exception():
         case None:
             result = msgspec.to_builtins(task.result())
-            told = WorkerAnswer(None, result=result, wall_ms=wall_ms, effects=tuple(call.effects))
-            return answers.end_of(told, running)
+            told = WorkerAnswer(
+                None,
+                result=result,
+                wall_ms=wall_ms,
+                effects=tuple(call.effects),
+                whole=msgspec.Raw(call.beside.whole),
+            )
+            return replace(answers.end_of(told, running), blocks=call.beside.blocks)
         case OwnToolError() as error:
             return answers.end_of(
                 WorkerAnswer(None, error=str(error), hint=error.hint, ended="error", wall_ms=wall_ms), running

@@ -38,6 +38,8 @@ class Definition(Struct, frozen=True):
     """Others write its output, whatever its risk: a foreign server's."""
     leaves: bool = False
     """What it is given leaves the machine, whatever its risk: its server is elsewhere."""
+    server: str = ""
+    """The foreign server that does it; empty for a tool of epad's own."""
 
 
 class Question(Struct, frozen=True):

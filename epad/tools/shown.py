@@ -28,6 +28,11 @@ def visible(text: str) -> str:
     return _numbered(text.replace("\\", "\\\\"))
 
 
+def seen(text: str) -> str:
+    """Return a text of JSON, whose backslashes are its own, with each hidden character as its number."""
+    return _numbered(text)
+
+
 def shown_arguments(arguments: Mapping[str, object]) -> str:
     """Return arguments as JSON in one line; what is left out is counted in its place."""
     return cut(

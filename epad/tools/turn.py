@@ -82,6 +82,7 @@ def opening_of(turn: Turn) -> OpenTool:
 def closing_of(turn: Turn, end: End) -> CloseTool:
     """Return the entry of a call's end."""
     result = b"" if end.outcome is ToolOutcome.REFUSED else msgspec.json.encode(end.content)
+    result += msgspec.json.encode(end.blocks) if end.blocks else b""
     return CloseTool(
         turn=turn.turn,
         subsystem=turn.session.subsystem,

@@ -43,6 +43,9 @@ PERMITTED = {
     (Tier.OPERATOR, Operation.APPROVALS_READ),
     (Tier.OPERATOR, Operation.TOOLS_READ),
     (Tier.OPERATOR, Operation.AGENTS_READ),
+    (Tier.OPERATOR, Operation.TOOLS_SERVERS_READ),
+    (Tier.OPERATOR, Operation.TOOLS_DIFF_READ),
+    (Tier.OPERATOR, Operation.ACCEPT_TOOLS),
     (Tier.OPERATOR, Operation.TRACE_READ),
     (Tier.OPERATOR, Operation.UNDO_PLAN_READ),
     (Tier.OPERATOR, Operation.UNDO),
@@ -86,6 +89,8 @@ PERMITTED = {
     (Tier.OBSERVER, Operation.APPROVALS_READ),
     (Tier.OBSERVER, Operation.TOOLS_READ),
     (Tier.OBSERVER, Operation.AGENTS_READ),
+    (Tier.OBSERVER, Operation.TOOLS_SERVERS_READ),
+    (Tier.OBSERVER, Operation.TOOLS_DIFF_READ),
     (Tier.OBSERVER, Operation.TRACE_READ),
     (Tier.SUBSYSTEM, Operation.MODEL_CALL),
 }

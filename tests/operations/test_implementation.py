@@ -46,6 +46,7 @@ from epad.operations.protocol import (
 )
 from epad.operations.recorded_orders import RecordedOrders
 from epad.operations.registry import Operation as Permitted
+from epad.operations.server_orders import ServerOrders
 from epad.operations.status import DaemonStatus
 from epad.operations.tool_looks import ToolLooks
 from epad.operations.vault_orders import VaultOrders
@@ -102,6 +103,7 @@ class Bench:
             recorded_orders=RecordedOrders(AuditTrail(NotedAudits(), self.story.clock)),
             secret_vault=quick_vault(directory / "secrets")[0],
             identity_looks=cast("IdentityLooks", self),
+            server_orders=ServerOrders(None),
         )
 
     names = ("memory",)

@@ -22,6 +22,7 @@ from epad.answers.confinement import (
     ToolQuestion,
 )
 from epad.answers.decisions import Event, Explanation, PhaseAnswer, Recovery
+from epad.answers.foreign import ForeignServer, ServerDiff, ServerList
 from epad.answers.identity import IdentityBundle, IdentityList
 from epad.answers.memory import MemoryList, MemoryProof
 from epad.answers.orders import Budgets, Limit, Result
@@ -36,6 +37,7 @@ from epad.operations.protocol import (
     Peer,
     UnknownBudgetError,
     UnknownDatastoreError,
+    UnknownServerError,
     UnknownSubsystemError,
 )
 from epad.operations.registry import Operation
@@ -315,6 +317,8 @@ class FakeOperations:
         self.document = b""
         self.asked_documents: list[tuple[str | None, str | None, str | None]] = []
         self.vault_faults: list[str] = []
+        self.servers: list[ForeignServer] = []
+        self.server_diff: ServerDiff = blank(ServerDiff)
         self.traces: dict[str, dict[int, Trace]] = {}
         self.policy_changes: PolicyChanges = {"needs_reason": False, "changes": []}
 
@@ -349,6 +353,15 @@ class FakeOperations:
 
     def agents(self) -> AgentList:
         return self.agent_list
+
+    def tools_servers(self) -> ServerList:
+        return {"servers": self.servers}
+
+    def tools_diff(self, name: str) -> ServerDiff:
+        known = [one["name"] for one in self.servers]
+        if name not in known:
+            raise UnknownServerError(name, known)
+        return self.server_diff
 
     async def memory(self, session: str | None) -> MemoryList:
         return {"entities": [], "hidden_sessions": [session] if session else [], "losses": []}

@@ -27,6 +27,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "agents",
         "identity",
         "intent",
+        "foreign",
         "inspection",
         "checkpoint",
         "datastore",

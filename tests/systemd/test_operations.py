@@ -123,6 +123,9 @@ DEEDS = {
     Operation.APPROVALS_READ: Deed(("approvals",)),
     Operation.TOOLS_READ: Deed(("tools",)),
     Operation.AGENTS_READ: Deed(("agents",)),
+    Operation.TOOLS_SERVERS_READ: Deed(("tools", "servers")),
+    Operation.TOOLS_DIFF_READ: Deed(("tools", "diff", "github")),
+    Operation.ACCEPT_TOOLS: Deed(order("tools", "accept", "github", "--yes")),
     Operation.TRACE_READ: Deed(("trace", "target")),
     Operation.UNDO_PLAN_READ: Deed(order("undo", "0" * 32, "--dry-run")),
     Operation.UNDO: Deed(order("undo", "0" * 32, "--yes")),
@@ -196,6 +199,9 @@ APART = {
     # Without [identity] there is no bundle: tests/e2e/test_identity.py has it.
     Operation.IDENTITY_BUNDLE_READ,
     Operation.ROTATE_IDENTITY,
+    # Without tools there are no servers: tests/e2e/test_foreign_servers.py has them.
+    Operation.TOOLS_DIFF_READ,
+    Operation.ACCEPT_TOOLS,
     # Without tools there is no memory: tests/e2e/test_stores.py has it.
     Operation.MEMORY_READ,
     Operation.MEMORY_VERIFY_READ,

@@ -7,6 +7,7 @@ from collections import deque
 
 from epad.epactl import arguments
 from epad.epactl.call import EXIT_OK, Call, UsageError
+from epad.epactl.commands import servers
 from epad.epactl.tool_lines import (
     session_lines,
     sessions_table,
@@ -26,11 +27,17 @@ if TYPE_CHECKING:
 
 
 def add_commands(commands: Commands) -> None:
-    """Add `epactl tools` and `epactl trace`."""
+    """Add `epactl tools`, what stands below it, and `epactl trace`."""
     tools = commands.ask(Operation.TOOLS_READ, show)
-    tools.add_argument(
+    below = commands.below("tools", tools)
+    shown = below.add("show", show, "Show all tools, or those of one subsystem; `tools NAME` is the same.")
+    shown.add_argument(
         "name", metavar="NAME", type=arguments.name, nargs="?", help="the tools of this subsystem"
     )
+    tools.set_defaults(name=None)
+    tools.otherwise = "show"
+    servers.add_commands(below)
+    commands.operations |= below.operations
     traced = commands.ask(Operation.TRACE_READ, trace)
     traced.add_argument(
         "subject",

@@ -1,0 +1,1 @@
+"""Run MCP servers that others wrote behind the gate: confined, with pinned definitions, each failing its own calls."""
