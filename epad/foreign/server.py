@@ -418,14 +418,9 @@ class ForeignServer:
         self.pins = pins
         odd = [f"{one.tool} {one.text}" for one in self.remarks]
         self._context.emit(
-            EventKind.DEFINITIONS_PINNED,
-            self._subject,
-            by=by,
-            reason=reason,
-            sha256=pins.sha256,
-            tools=len(seen.tools),
-            remarks=odd,
-        )
+            EventKind.DEFINITIONS_PINNED, self._subject, by=by, reason=reason, sha256=pins.sha256,
+            tools=len(seen.tools), remarks=odd,
+        )  # fmt: skip
         self._context.changed()
 
     def _load(self) -> None:

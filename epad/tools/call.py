@@ -27,7 +27,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
 from hashlib import sha256
-from typing import Final, Protocol
+from typing import Final
 
 import msgspec
 from structlog.typing import FilteringBoundLogger
@@ -37,7 +37,7 @@ from epad.gate.tool_profile import Profile, narrowed
 from epad.gate.tool_risk import READS, ToolRisk
 from epad.gate.tool_table import BOTH, Consent, Decision, Taint, column_of, decide
 from epad.gateway.access import Access
-from epad.ledger.entry import CloseTool, NoteLabel, NoteSession, OpenTool, TurnNames
+from epad.ledger.entry import TurnNames
 from epad.ledger.errors import LedgerError
 from epad.ledger.record import ToolOpened, ToolOutcome
 from epad.storage.database import DatabaseError
@@ -56,6 +56,7 @@ from epad.tools.results import SPILLED_BYTES, ResultStore
 from epad.tools.running import Running
 from epad.tools.session_log import SessionLog
 from epad.tools.sessions import Session, Sessions
+from epad.tools.tool_ledger import ToolLedger
 from epad.tools.turn import Turn, closing_of, event_of, opening_of
 from epad.tools.undo_store import call_name
 from epad.tools.undoing import Undoing
@@ -69,23 +70,6 @@ from statemachine.rung import Rung
 OUTPUT_BYTES: Final = 64 << 10
 DRIFTED: Final = "hold/definitions"
 """The row of a refusal since a foreign server's definitions are not those that were accepted."""
-
-
-class ToolLedger(Protocol):
-    """The part of the ledger that tools are recorded in."""
-
-    def open_tool(self, tool: OpenTool) -> asyncio.Future[int]: ...
-
-    def close_tool(self, tool: CloseTool, *, lazily: bool = False) -> asyncio.Future[int]: ...
-
-    def note_session(self, session: NoteSession) -> asyncio.Future[int]: ...
-
-    def note_label(self, label: NoteLabel) -> asyncio.Future[int]: ...
-
-    async def unclosed_tools(self) -> list[ToolOpened]: ...
-
-    @property
-    def epoch(self) -> int: ...
 
 
 @dataclass(frozen=True, slots=True)

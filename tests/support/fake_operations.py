@@ -359,7 +359,7 @@ class FakeOperations:
 
     def tools_diff(self, name: str) -> ServerDiff:
         known = [one["name"] for one in self.servers]
-        if name not in known:
+        if known and name not in known:
             raise UnknownServerError(name, known)
         return self.server_diff
 
