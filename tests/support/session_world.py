@@ -440,7 +440,13 @@ class World:
             raise BrokenError(f"a turn of {name} was refused though it fits: {got}")
 
     def in_flight(self, name: str) -> int:
-        return 0 if name in ROOTS else sum(turn.subsystem == name for _, turn in self.open)
+        """The most turns in flight of an agent, or of one above it: those of its agents are its own too."""
+        most = 0
+        while name in self.known:
+            those = self.below(name)
+            most = max(most, sum(turn.subsystem in those for _, turn in self.open))
+            name = self.known[name].parent
+        return most
 
     def priced(self, name: str) -> bool:
         known = self.known.get(name)
