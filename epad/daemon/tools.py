@@ -145,7 +145,9 @@ def make_tools(
         resources=AllResources(
             {
                 RESULTS: ResultResources(results),
-                DOCUMENTS: VaultResources(vault, house, sessions.of, partial(_shut, access)),
+                DOCUMENTS: VaultResources(
+                    vault, house, sessions.of, partial(_shut, access), calls.label_counts
+                ),
             }
         ),
         foreign=foreign,

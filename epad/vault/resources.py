@@ -6,10 +6,11 @@ the vault is held, a retracted document is refused in words; and the session get
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Final
 
+from epad.gate.tool_table import Taint
 from epad.tools.own import OwnCall, OwnToolError
 from epad.tools.protocol import Caller
 from epad.tools.sessions import Origin, Session
@@ -25,7 +26,10 @@ _TEMPLATE: Final = Resource(
 
 
 class VaultResources:
-    """Implements `epad.tools.wire.resources.Resources`. `session_of` finds a subsystem's session."""
+    """Implements `epad.tools.wire.resources.Resources`. `session_of` finds a subsystem's session.
+
+    `label_counts` waits until the labels that a session had not before are on record and obeyed.
+    """
 
     def __init__(
         self,
@@ -33,7 +37,9 @@ class VaultResources:
         house: House,
         session_of: Callable[[str], Session],
         held: Callable[[str], str],
+        label_counts: Callable[[Session, Taint], Awaitable[None]],
     ) -> None:
+        self._label_counts = label_counts
         self._child = child
         self._house = house
         self._session_of = session_of
@@ -63,5 +69,7 @@ class VaultResources:
             )
         except OwnToolError as error:
             raise ProtocolError(INVALID_REQUEST, "; ".join(filter(None, (str(error), error.hint)))) from error
+        before = session.taint
         self._house.label(session, found["read"], Origin(uri))
+        await self._label_counts(session, before)
         return Content(uri, _MIME.get(Path(path).suffix, "text/plain"), found["text"])
