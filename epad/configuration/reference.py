@@ -176,8 +176,7 @@ WORDS: Mapping[str, str] = {
     "tools.servers.NAME.user": "whom a root daemon runs it as; empty: the daemon's own user",
     "tools.servers.NAME.require": "all: no start without every wall; best: it starts without those that this machine"
     " cannot give",
-    "tools.servers.NAME.memory_max": "the most memory that each of its processes may take, and all of them together;"
-    " 0: no limit",
+    "tools.servers.NAME.memory_max": "the most memory that each of its processes may take; 0: no limit",
     "tools.servers.NAME.call_seconds": "the longest that a call of one of its tools may take",
     "tools.servers.NAME.start_seconds": "how long it may take until it has told its tools",
     "tools.servers.NAME.risks": 'what a person has found out about its tools, as {read_file = "R1"}; "*" is for those'

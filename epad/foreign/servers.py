@@ -25,6 +25,7 @@ from epad.tools.catalogue import Catalogue
 from epad.tools.own import OwnCall, OwnTool, OwnToolError
 from epad.tools.protocol import Definition
 from epad.tools.results import SPILLED_BYTES
+from epad.tools.sessions import Origin
 from runners.tools.visible import visible
 
 DEFAULT_RISK: Final = ToolRisk.RUNS_CODE
@@ -200,7 +201,8 @@ def _started_by(config: ServerConfig) -> ServerConfig:
 
 def _tool(server: ForeignServer, pinned: Pinned) -> OwnTool:
     async def tool(call: OwnCall) -> msgspec.Struct:
-        call.session.taint |= Taint.UNTRUSTED  # before anything of it is read, an error's words too
+        # Before anything of it is read, an error's words too.
+        call.session.label(Taint.UNTRUSTED, Origin(f"the foreign server {server.name}", call.turn))
         try:
             told = await server.call(pinned.name, call.arguments)
             read = read_result(server.name, pinned.name, told, call.room)

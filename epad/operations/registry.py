@@ -225,7 +225,7 @@ class Operation(StrEnum):
     UNDO = _order(
         "undo", "/v1/undo/{name}", "undo", "Put back the files that a tool's turn, or a session, has changed.",
     )
-    ACCEPT_TOOLS = _order(
+    ACCEPT_TOOLS = _owned(
         "accept_tools",
         "/v1/servers/{name}/accept",
         "tools accept",
@@ -280,7 +280,7 @@ class Operation(StrEnum):
         "identity_bundle_read", "/v1/identity/bundle", "identity bundle",
         "Show the trust bundle, by which others verify the identities.", "IdentityBundle",
     )
-    ROTATE_IDENTITY = _order(
+    ROTATE_IDENTITY = _owned(
         "rotate_identity", "/v1/identity/rotate", "identity rotate",
         "Have a new authority sign identities from now on.",
     )

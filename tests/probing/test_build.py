@@ -51,11 +51,12 @@ def bench() -> Bench:
 
 
 def test_every_probe_is_configured_and_has_a_name_of_its_own(bench: Bench) -> None:
-    """Its interval is the configured one, but for cascade's in calm and for datastore's, which is that of its looks."""
+    """Its interval is the configured one, but for cascade's in calm; those of datastore and vault are of their looks."""
     config = shipped()
     intervals = {probe.name: probe.interval_seconds for probe in bench.watchers.all()}
     said = {name: getattr(config.probes, name).interval_seconds for name in config.probes.__struct_fields__}
-    assert intervals == {**said, "cascade": said["cascade"] * CALM_INTERVALS, "datastore": STATED_SECONDS}
+    looking = dict.fromkeys(("datastore", "vault"), STATED_SECONDS)
+    assert intervals == {**said, "cascade": said["cascade"] * CALM_INTERVALS, **looking}
     assert set(intervals) <= set(config.containment)
 
 
