@@ -37,6 +37,7 @@ from epad.tools.labelling import Labelling
 from epad.tools.limits import limit_rows
 from epad.tools.metrics import ToolSeries
 from epad.tools.output_budget import OutputBudget
+from epad.tools.own_signing import signing_tools
 from epad.tools.processes import Processes
 from epad.tools.rates import CallRates
 from epad.tools.repeats import Repeats
@@ -123,6 +124,7 @@ def make_tools(
             output=output,
             own={
                 **make_own_tools(given, joints, given.stores.identities, rates, events),
+                **signing_tools(secrets.open),
                 **make_vault_tools(vault, house),
             },
             foreign=foreign.tools,

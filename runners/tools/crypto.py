@@ -1,4 +1,4 @@
-"""Tools of the category `crypto`: secrets, identifiers, signatures and hashes of passwords, without any file."""
+"""Tools of the category `crypto`, without any file. The daemon signs, with keys of its vault: `signing.py`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from typing import Annotated, Final, Literal
 from msgspec import UNSET, Meta, UnsetType
 
 from runners.tools import output
-from runners.tools.signature import CONTEXT, END, Args, Result, ToolError, meta
+from runners.tools.signature import Args, Result, ToolError, meta
+from runners.tools.signing import HMAC_SIGN, hmac_sign
 
 # OpenSSL reads its settings at the first use, which a call may not.
 hmac.new(b"key", b"", "sha512")
@@ -116,37 +117,6 @@ def sortable(milliseconds: int, count: int) -> Iterator[str]:
         counter += 1
 
 
-class SignArgs(Args, frozen=True):
-    """Holds a message, and names the key that signs it: a key itself is never an argument."""
-
-    message: str
-    key_reference: Annotated[str, Meta(pattern=r"^\{\{secret:[A-Za-z0-9_.-]{1,64}\}\}" + END)]
-
-
-class SignResult(Result, frozen=True):
-    """Holds the HMAC-SHA256."""
-
-    hex: str
-
-
-HMAC_SIGN: Final = meta(
-    "hmac_sign",
-    SignArgs,
-    SignResult,
-    risk="V1",
-    timeout=5,
-    description="Sign a message by HMAC-SHA256 with a key that {{secret:NAME}} names.",
-    examples=({"message": "hello", "key_reference": "{{secret:webhook}}"},),
-)
-
-
-@HMAC_SIGN.tool
-async def hmac_sign(args: SignArgs) -> SignResult:
-    """Sign with the key of the call's vault."""
-    key = CONTEXT.get().key_of(args.key_reference.removeprefix("{{secret:").removesuffix("}}"))
-    return SignResult(hex=hmac.new(key, _utf8(args.message), "sha256").hexdigest())
-
-
 class PasswordArgs(Args, frozen=True):
     """Holds a password, and a hash that it is compared with."""
 
@@ -224,4 +194,5 @@ def _utf8(text: str) -> bytes:
         raise ToolError(f"the text is not valid Unicode at character {error.start}", "remove it") from None
 
 
+__all__ = ["TOOLS", "generate_secret", "hmac_sign", "password_hash", "uuid_generate"]
 TOOLS: Final = (GENERATE_SECRET, HMAC_SIGN, PASSWORD_HASH, UUID_GENERATE)

@@ -50,14 +50,6 @@ class ToolError(Exception):
         return {"error": self.message, "hint": self.hint}
 
 
-def no_key(reference: str) -> bytes:
-    """Refuse a key: no vault hands keys to calls. Raises ToolError always."""
-    raise ToolError(
-        f"the key {reference!r} cannot be used: this epad has no vault that hands keys to tools",
-        "a person signs it; or send it through the way out with {{secret:NAME}}, which fills a secret into a request",
-    )
-
-
 @dataclass(slots=True)
 class Kept:
     """Counts what a call keeps of former contents: the bytes of its session, -1 until they are counted.
@@ -96,8 +88,6 @@ class CallContext:
     note_temporary: Callable[[str], None] = lambda _: None
     """Takes the path of a temporary file before it is made."""
     kept: Kept = field(default_factory=Kept)
-    key_of: Callable[[str], bytes] = no_key
-    """Returns the key that a reference names. Raises ToolError."""
 
 
 _BY_DAEMON: Final = "answered_by_daemon"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 import pytest
-from installed import Installation
+from installed import EPACTL, Installation
 from tool_agent import Agent, records, scene
 
 from epad.ledger.record import ToolClosed
@@ -20,7 +22,7 @@ OWN = {"epa", "monitor", "ollama"}
 MODEL = "embedded-markov-chat"
 TABLES = """
 budget = {{ tokens_per_minute = 50_000 }}
-tier = "analyst"
+tier = "author"
 [subsystems.shy]
 command = ["sh", "-c", "echo a line; printf 'hidden \\\\033[8m text\\\\n'; exec sleep 600"]
 [upstreams.here]
@@ -145,4 +147,29 @@ def test_each_call_has_its_end_on_the_ledger(place: tuple[Installation, Agent]) 
     turn = agent.call("epa_status")["turn"]
     house.wait(
         lambda: any(isinstance(one, ToolClosed) and one.turn == turn for one in records(house)), "its end"
+    )
+
+
+def test_a_message_is_signed_by_a_key_of_the_vault(place: tuple[Installation, Agent]) -> None:
+    """It is bound to the agent, and the answer and the records have nothing of it. Another's key is refused."""
+    house, agent = place
+    socket = house.state / "run/control.sock"
+    for name, whose in (("webhook", "agent"), ("other", "shy")):
+        kept = subprocess.run(
+            [EPACTL, "--socket", socket, "secret", "set", name, "--for", whose],
+            input=b"Jefe",
+            capture_output=True,
+            check=False,
+        )
+        if kept.returncode and os.geteuid():
+            pytest.skip("only root may seal by the host key")
+        assert kept.returncode == 0, kept.stderr
+
+    asked = {"message": "what do ya want for nothing?", "key_reference": "{{secret:webhook}}"}
+    signed = agent.call("hmac_sign", **asked)
+    assert signed["content"] == {"hex": "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"}
+    asked["key_reference"] = "{{secret:other}}"
+    assert "not bound to agent" in agent.call("hmac_sign", **asked)["content"]["error"]
+    house.wait(
+        lambda: any(e["fields"]["secret"] == "webhook" for e in house.events("secret.used")), "its use"
     )

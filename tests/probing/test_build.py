@@ -51,7 +51,7 @@ def bench() -> Bench:
 
 
 def test_every_probe_is_configured_and_has_a_name_of_its_own(bench: Bench) -> None:
-    """Its interval is the configured one, but for cascade's in calm; those of datastore and vault are of their looks."""
+    """Its interval is the configured one, but for cascade in calm; those of datastore and vault are of their looks."""
     config = shipped()
     intervals = {probe.name: probe.interval_seconds for probe in bench.watchers.all()}
     said = {name: getattr(config.probes, name).interval_seconds for name in config.probes.__struct_fields__}

@@ -50,6 +50,7 @@ TOOL_DECLARATIONS = (
     "prompt_library",
     "services",
     "signature",
+    "signing",
     "tasks",
     "vault",
     "visible",

@@ -8,13 +8,11 @@ import uuid
 from typing import Any
 
 import pytest
-from direct_tool import direct
 from hypothesis import given
 from hypothesis import strategies as st
 from tool_process import World
 
 from runners.tools import crypto
-from runners.tools.signature import CallContext
 
 NACL = (
     "$scrypt$ln=10,r=8,p=16$TmFDbA$"
@@ -59,23 +57,6 @@ def test_a_later_moment_sorts_later(moment: int, count: int) -> None:
     made = [*crypto.sortable(moment, count), *crypto.sortable(moment + 1, count)]
     assert made == sorted(made)
     assert uuid.UUID(made[0]).int >> 80 == moment
-
-
-def test_a_message_is_signed_by_a_key_that_is_never_shown(world: World) -> None:
-    """RFC 4231's second vector. A worker has no keys: it says so, and a key is no argument."""
-    context = CallContext(key_of={"jefe": b"Jefe"}.__getitem__)
-    signed = direct(
-        crypto.hmac_sign,
-        context,
-        message="what do ya want for nothing?",
-        key_reference="{{secret:jefe}}",
-    )
-    assert signed == {"hex": "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"}
-    assert "no vault" in world.worker.refusal("hmac_sign", message="x", key_reference="{{secret:jefe}}")
-    for key in ("a plain key", "{{secret:}}", "{{secret:a b}}", "x{{secret:a}}"):
-        said = world.worker.refusal("hmac_sign", message="x", key_reference=key)
-        assert "wrong arguments" in said
-        assert key not in said
 
 
 def test_a_password_is_hashed_and_verified(world: World) -> None:

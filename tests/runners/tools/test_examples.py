@@ -15,7 +15,6 @@ from runners.tools.signature import is_by_daemon
 
 TOOLS = catalogue.load(catalogue.CATEGORIES)
 REFUSED = {
-    "hmac_sign": "has no vault",
     **dict.fromkeys(
         ("browser_click", "browser_evaluate", "browser_fill", "browser_screenshot", "browser_snapshot"),
         "there is no page",
