@@ -66,6 +66,31 @@ def test_a_tool_works_as_its_example_says(
     assert msgspec.to_builtins(msgspec.convert(answer["content"], tool.meta.result)) == answer["content"]
 
 
+def test_a_message_is_signed_by_a_key_of_the_vault(place: tuple[Installation, Agent]) -> None:
+    """It is bound to the agent, and the answer and the records have nothing of it. Another's key is refused."""
+    house, agent = place
+    socket = house.state / "run/control.sock"
+    for name, whose in (("webhook", "agent"), ("other", "shy")):
+        kept = subprocess.run(
+            [EPACTL, "--socket", socket, "secret", "set", name, "--for", whose],
+            input=b"Jefe",
+            capture_output=True,
+            check=False,
+        )
+        if kept.returncode and os.geteuid():
+            pytest.skip("only root may seal by the host key")
+        assert kept.returncode == 0, kept.stderr
+
+    asked = {"message": "what do ya want for nothing?", "key_reference": "{{secret:webhook}}"}
+    signed = agent.call("hmac_sign", **asked)
+    assert signed["content"] == {"hex": "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"}
+    asked["key_reference"] = "{{secret:other}}"
+    assert "not bound to agent" in agent.call("hmac_sign", **asked)["content"]["error"]
+    house.wait(
+        lambda: any(e["fields"]["secret"] == "webhook" for e in house.events("secret.used")), "its use"
+    )
+
+
 def test_a_model_is_asked_on_the_callers_budget(place: tuple[Installation, Agent]) -> None:
     """The tool's turn names the model's turn, which is in the ledger like any other, and counts."""
     house, agent = place
@@ -147,29 +172,4 @@ def test_each_call_has_its_end_on_the_ledger(place: tuple[Installation, Agent]) 
     turn = agent.call("epa_status")["turn"]
     house.wait(
         lambda: any(isinstance(one, ToolClosed) and one.turn == turn for one in records(house)), "its end"
-    )
-
-
-def test_a_message_is_signed_by_a_key_of_the_vault(place: tuple[Installation, Agent]) -> None:
-    """It is bound to the agent, and the answer and the records have nothing of it. Another's key is refused."""
-    house, agent = place
-    socket = house.state / "run/control.sock"
-    for name, whose in (("webhook", "agent"), ("other", "shy")):
-        kept = subprocess.run(
-            [EPACTL, "--socket", socket, "secret", "set", name, "--for", whose],
-            input=b"Jefe",
-            capture_output=True,
-            check=False,
-        )
-        if kept.returncode and os.geteuid():
-            pytest.skip("only root may seal by the host key")
-        assert kept.returncode == 0, kept.stderr
-
-    asked = {"message": "what do ya want for nothing?", "key_reference": "{{secret:webhook}}"}
-    signed = agent.call("hmac_sign", **asked)
-    assert signed["content"] == {"hex": "5bdcc146bf60754e6a042426089575c75a003f089d2739839dec58b964ec3843"}
-    asked["key_reference"] = "{{secret:other}}"
-    assert "not bound to agent" in agent.call("hmac_sign", **asked)["content"]["error"]
-    house.wait(
-        lambda: any(e["fields"]["secret"] == "webhook" for e in house.events("secret.used")), "its use"
     )
