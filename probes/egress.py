@@ -77,7 +77,7 @@ class EgressSettings(EnforcedSettings, frozen=True, forbid_unknown_fields=True):
 class EgressRefused(Struct, frozen=True, gc=False):
     """A connection was refused, or cut. `is_fronting`: the host is allowed, but the TLS hello names another.
 
-    `is_decoy`: a request in clear had a planted key in it, which only who collects keys sends.
+    `is_decoy`: a request in clear had a planted key in it, which only who collects keys sends, or a secret's value.
     """
 
     subsystem: str

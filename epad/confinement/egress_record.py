@@ -22,6 +22,8 @@ from runners.egress.refusal import Why
 from statemachine.clock import Clock
 
 _MOST_COUNTED: Final = 1_000
+_THEFTS: Final = frozenset({Why.DECOY, Why.SECRET})
+"""Nothing that has a use for a network does these: the probe is certain at once."""
 """Hosts whose bytes are kept, those that moved last."""
 _NO_ATTEMPT: Final = frozenset(
     {
@@ -154,7 +156,7 @@ class EgressRecord:
             "sent_bytes": event.up,
             "received_bytes": event.down,
         }
-        if event.why == Why.DECOY:  # in a body, so the connection was open
+        if event.why in _THEFTS:  # in a body, so the connection was open
             self._tell_refused(event)
         how = {"seconds": event.seconds, "why": event.why}
         self._emit(EventKind.EGRESS_CLOSED, event, (event.host, event.port, event.why), **fields, **how)
@@ -168,7 +170,7 @@ class EgressRecord:
                 event.port,
                 event.words,
                 is_fronting=event.why == Why.OTHER_SERVER_NAME,
-                is_decoy=event.why == Why.DECOY,
+                is_decoy=event.why in _THEFTS,
             )
         )
 

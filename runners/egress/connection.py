@@ -30,11 +30,11 @@ from typing import Final, Protocol
 from runners.egress import plain, socks
 from runners.egress.certificates import Certificates
 from runners.egress.client_tls import begin_tls
-from runners.egress.decoys import DecoyWatch
 from runners.egress.exchanges import Exchanges
 from runners.egress.first_bytes import check_first_bytes
 from runners.egress.messages import Event, EventKind, Limits, Secret
 from runners.egress.network import READ_BYTES, Streams
+from runners.egress.outgoing import OutgoingWatch
 from runners.egress.placeholders import filled, is_bound
 from runners.egress.refusal import RefusedError, Why
 from runners.egress.request_head import HTTP_PORT, Target
@@ -53,7 +53,7 @@ class Behind(Protocol):
 
     limits: Limits
     secrets: tuple[Secret, ...]
-    decoys: DecoyWatch
+    outgoing: OutgoingWatch
     certificates: Certificates | None
 
     async def rule_for(self, connection: Connection, target: Target) -> HostRule:
@@ -174,7 +174,7 @@ class Connection:
         """Fill a plain request's placeholders; to the host of a secret it goes over TLS. Raises RefusedError."""
         host, secrets = wanted.target.host, self._door.secrets
         self._said = replace(self._said, how=wanted.how, host=host, port=wanted.target.port)
-        self._door.decoys.check(head)
+        self._door.outgoing.check(head, host)
         head = filled(head, secrets, wanted.target, used=self._tell_filled)
         if wanted.target.port != HTTP_PORT or not is_bound(secrets, host):
             return replace(wanted, head=head)
@@ -259,7 +259,7 @@ class Connection:
             await tunnel.run()
             return
         body = plain.BodyReader(self._client[0], self._door.limits.body_seconds)
-        pieces = self._door.decoys.pieces(body.pieces(wanted.body_length))
+        pieces = self._door.outgoing.pieces(body.pieces(wanted.body_length), wanted.target.host)
         await plain.carry(tunnel, pieces, self._server, is_head=wanted.is_head)
 
     async def _refuse(self, refused: RefusedError) -> None:

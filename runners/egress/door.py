@@ -12,9 +12,9 @@ from typing import Final
 
 from runners.egress.certificates import Certificates
 from runners.egress.connection import Connection
-from runners.egress.decoys import DecoyWatch
 from runners.egress.messages import Decide, Event, EventKind, Limits, OpenDoor, Secret
 from runners.egress.network import Network, Streams, streams_of
+from runners.egress.outgoing import OutgoingWatch
 from runners.egress.refusal import RefusedError, Why
 from runners.egress.request_head import Target
 from runners.egress.rules import HostRule, address_of, first_match, parse
@@ -56,7 +56,7 @@ class Door:
         self._agreed = tuple(map(parse, order.agreed))
         if order.secrets is not None:
             self.secrets = order.secrets
-        self.decoys = DecoyWatch(order.decoys)
+        self.outgoing = OutgoingWatch(order.decoys, self.secrets)
         authority = order.authority
         self.certificates = None if authority is None else Certificates(authority)
 

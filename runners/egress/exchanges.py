@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from runners.egress import plain
-from runners.egress.decoys import DecoyWatch
 from runners.egress.messages import INTERCEPT, Event, EventKind, Limits, Secret
 from runners.egress.network import Streams
+from runners.egress.outgoing import OutgoingWatch
 from runners.egress.placeholders import filled
 from runners.egress.refusal import RefusedError, Why
 from runners.egress.request_head import Target, forwarded, read_head, read_inner, wants_more
@@ -26,7 +26,7 @@ class Checks(Protocol):
 
     limits: Limits
     secrets: tuple[Secret, ...]
-    decoys: DecoyWatch
+    outgoing: OutgoingWatch
 
     def report(self, event: Event) -> None:
         """Report something to the daemon."""
@@ -73,7 +73,7 @@ class Exchanges:
             answered = tunnel.down
             await tunnel.send(following.head)
             body = plain.BodyReader(self._client[0], seconds).pieces(following.length)
-            pieces = self._checks.decoys.pieces(body)
+            pieces = self._checks.outgoing.pieces(body, self._target.host)
             try:
                 more = await plain.carry(
                     tunnel, pieces, server, is_head=following.is_head, keeps=following.wants_more
@@ -114,7 +114,7 @@ class Exchanges:
         head = read_head(data)
         request = read_inner(head, self._target)
         passed_on = forwarded(head, request, inside=True)
-        self._checks.decoys.check(passed_on)
+        self._checks.outgoing.check(passed_on, self._target.host)
         passed_on = filled(
             passed_on, self._checks.secrets, self._target, over_tls=True, used=self._tell_filled
         )

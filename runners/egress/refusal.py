@@ -31,6 +31,7 @@ class Why(StrEnum):
     NOT_OFFERED = "not_offered"
     PLACEHOLDER = "placeholder"
     DECOY = "decoy"
+    SECRET = "secret"  # noqa: S105  the word for a reason
     DENIED = "denied"
     UNANSWERED = "unanswered"
     TOO_MANY_QUESTIONS = "too_many_questions"
