@@ -102,9 +102,11 @@ def _events(world: VaultWorld, folder: Path) -> dict[str, Callable[[], Awaitable
     async def change(order: str) -> None:
         documents = (await world.orders.show())["documents"]
         live = [one["path"] for one in documents if one["sha256"]]
-        path = chance.choice(live if order == "retract" else [one["path"] for one in documents])
+        paths = live if order == "retract" else [one["path"] for one in documents]
+        if not paths:
+            return  # all are retracted
         try:
-            await getattr(world.orders, order)(path, "by chance", "uid 0")
+            await getattr(world.orders, order)(chance.choice(paths), "by chance", "uid 0")
         except ConflictError as error:
             if "around epad" in str(error):
                 raise
