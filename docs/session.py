@@ -85,6 +85,7 @@ CHAPTERS = (
             Typed('epactl phase --force NORMAL --reason "I have looked"'),
             Typed("epactl explain NORMAL"),
             Typed("epactl tools"),
+            Typed("epactl tools show"),
             Typed("epactl trace chat"),
             Typed(f'epactl undo {"0" * 32} --reason "it was wrong" --dry-run', 1),
         ),

@@ -145,6 +145,7 @@ _REFUSALS = {
     "model_not_found": Fault.CLIENT,
     "decoy_sent": Fault.CLIENT,
     "idempotency_key_reused": Fault.CLIENT,
+    "agent_ended": Fault.LIMIT,
     "bodies_too_large": Fault.LIMIT,
     "too_many_bodies": Fault.LIMIT,
     "request_exceeds_budget": Fault.LIMIT,

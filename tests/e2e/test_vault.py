@@ -94,8 +94,8 @@ def test_a_rewrite_round_epad_holds_the_vault_until_it_is_mended(place: tuple[In
     os.utime(file, ns=(status.st_atime_ns, status.st_mtime_ns))
     house.wait(lambda: agent.call("vault_search", query="disk")["is_error"], "the hold")
 
-    explained = house.ctl("explain", "tools-vault").stdout
-    assert f"version {file.name[:16]} of runbooks/disk.md was changed" in explained
+    changed = f"version {file.name[:16]} of runbooks/disk.md was changed"
+    house.wait(lambda: changed in house.ctl("explain", "tools-vault").stdout, "the reason")
     assert agent.call("memory_get", name="epad://vault/runbooks/disk.md")["is_error"]
     assert not agent.call("memory_list")["is_error"], "the other stores go on"
     assert house.ctl("vault", "verify").returncode == 1

@@ -72,9 +72,8 @@ def test_the_list_of_orders_is_whole() -> None:
     looks = {
         "status", "top", "phase", "explain", "recovery", "events", "logs", "usage", "budget", "simulate", "doctor",
         "completion", "help", "version", "man", "verify", "show", "export", "size", "head", "prove", "list", "inspect",
-        *("diff", "agents", "approvals", "tools", "trace"),
-        *("diff", "approvals", "tools", "trace", "bundle"),
-        *("diff", "approvals", "tools", "trace", "history"),
+        *("agents", "approvals", "bundle", "diff", "history", "servers", "tools", "trace"),
+        "import",  # prints what is to be put into the configuration
         "report",  # of the audit: it writes a page where it is told to
         "init",  # before there is a daemon: it writes a file, and never over one unless told to
     }  # fmt: skip

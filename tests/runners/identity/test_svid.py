@@ -70,7 +70,7 @@ def altered(**claims: Any) -> str:
     """A token that the authority has signed, with other claims; None takes one out."""
     assert KEPT.signer is not None
     now = time.time()
-    whole = {"sub": ID, "aud": ["a"], "exp": now + 300, "iat": now, **claims}
+    whole = {"sub": ID, "aud": ["a"], "exp": now + 86_400, "iat": now, **claims}
     said = {name: value for name, value in whole.items() if value is not None}
     return jwt.encode(said, load_key(KEPT.signer.jwt_key), "ES256", headers={"kid": KEPT.signing})
 
