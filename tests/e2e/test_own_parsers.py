@@ -33,7 +33,7 @@ def test_code_and_notebooks_are_read_and_changed_in_the_workspace(tmp_path: Path
 
 
 def test_what_needs_no_file_is_done_without_any(tmp_path: Path) -> None:
-    """In a cell without the workspace. A signature is refused there: no vault hands keys to tools."""
+    """In a cell without the workspace. A signature takes a key of the vault, which has none here."""
     workspace = tmp_path / "work"
     workspace.mkdir()
     with scene(workspace) as (_, agent):
@@ -46,7 +46,7 @@ def test_what_needs_no_file_is_done_without_any(tmp_path: Path) -> None:
     assert len(made["content"]["uuids"]) == 1, made
     assert hashed["content"]["hash"].startswith("$scrypt$"), hashed
     assert signed["is_error"]
-    assert "no vault" in signed["content"]["error"]
+    assert "there is no secret 'key'" in signed["content"]["error"]
     assert thought["content"]["open"] == [2], thought
     assert built["content"]["text"] == "Hello Ann", built
     assert turned["content"]["system"] == "Be brief.", turned

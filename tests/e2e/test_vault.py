@@ -84,6 +84,7 @@ def test_retract_and_undo_give_the_same_bytes_back(place: tuple[Installation, Ag
     assert changes[0]["sha256"] == changes[2]["sha256"]
 
 
+@pytest.mark.slow  # the end of the hold has been seen to take longer than five minutes, which is not understood yet
 def test_a_rewrite_round_epad_holds_the_vault_until_it_is_mended(place: tuple[Installation, Agent]) -> None:
     """With its times set back; `explain` tells what changed, and the right bytes end it."""
     house, agent = place
@@ -104,4 +105,6 @@ def test_a_rewrite_round_epad_holds_the_vault_until_it_is_mended(place: tuple[In
     assert "was changed around epad" in refused.stderr
 
     file.write_bytes(before)
-    house.wait(lambda: not agent.call("vault_search", query="disk")["is_error"], "the end of the hold")
+    # Calls meanwhile would be refused, and a storm of those is held by itself.
+    house.wait(lambda: house.status()["phase"] == "NORMAL", "the end of the hold")
+    assert not agent.call("vault_search", query="disk")["is_error"]
