@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 
 import structlog
+from structlog.typing import FilteringBoundLogger
 
 from epad.agents.listing import listed
 from epad.answers.orders import Limit
@@ -73,34 +74,17 @@ def make_tools(
     zygote = Zygote()
     starter, store = make_starter(given, joints, zygote, WorkerDoors(way_out, log))
     settings, workers = ToolSettings(lambda: joints.config, starter.workspace), Workers(starter, log)
-    processes = Processes(joints.snapshot, ProcessTable(given.boot_id).identity)
-    run = f"{given.boot_id}/{given.stores.ledger.epoch}"
-    agents = given.stores.agents
-
-    def process_of(subsystem: str) -> str:
-        return process_of_agent(subsystem) if subsystem in agents.living else processes.name(subsystem)
-
-    sessions = Sessions(process_of, settings.tier, run, settings.labels)
+    agents, sessions = given.stores.agents, make_sessions(given, joints, settings)
     rates = CallRates(settings.calls_per_minute, given.clock, agents.root)
     output = OutputBudget(settings.output_tokens_per_hour, given.clock, agents.root)
-    series, documents = ToolSeries(metrics), given.config.vault.directory
-    vault = VaultChild(given.directories.vault, log, Path(documents) if documents else None)
+    series, vault = ToolSeries(metrics), make_vault(given, log)
     house = House(settings.sees_shared, access.quarantined, lambda: joints.config.vault)
     watch = Watch(vault, given.stores.ledger, given.directories.state / RESTORES, given.clock, log)
     foreign = make_servers(given, joints, zygote, WorkerDoors(way_out, log), events, secrets)
     undoing = Undoing.make(store, workers, given.stores.ledger, given.clock.monotonic, log)
     files = FileLabels(given.stores.database, log)
     results = ResultStore(given.directories.results)
-    consents = Consents(
-        ConsentContext(
-            clock=given.clock,
-            numbers=way_out.approvals.numbers,
-            workspace=settings.workspace,
-            lives=sessions.lives,
-            emit=events.emit,
-            log=log,
-        )
-    )
+    consents = make_consents(given, way_out, settings, sessions, events)
 
     def observe(event: ToolCalled) -> None:
         series.called(event)
@@ -136,6 +120,7 @@ def make_tools(
     spawning, agent_door = make_agents(
         given, joints, sessions, calls.session_log, consents, events.emit, calls.label_counts
     )
+    documents = VaultResources(vault, house, sessions.of, partial(_shut, access), calls.label_counts)
     return Tooling(
         calls=calls,
         workers=workers,
@@ -144,14 +129,7 @@ def make_tools(
         consents=consents,
         vault=vault,
         watch=watch,
-        resources=AllResources(
-            {
-                RESULTS: ResultResources(results),
-                DOCUMENTS: VaultResources(
-                    vault, house, sessions.of, partial(_shut, access), calls.label_counts
-                ),
-            }
-        ),
+        resources=AllResources({RESULTS: ResultResources(results), DOCUMENTS: documents}),
         foreign=foreign,
         series=series,
         limits=partial(limits_now, settings, rates, output),
@@ -163,6 +141,39 @@ def make_tools(
         spawning=spawning,
         agent_door=agent_door,
         agents=partial(listed, agents, lambda name: usage_of(given, name)),
+    )
+
+
+def make_sessions(given: Given, joints: Joints, settings: ToolSettings) -> Sessions:
+    """Make the sessions: of processes, and of agents that agents have spawned."""
+    processes = Processes(joints.snapshot, ProcessTable(given.boot_id).identity)
+    agents, run = given.stores.agents, f"{given.boot_id}/{given.stores.ledger.epoch}"
+
+    def process_of(subsystem: str) -> str:
+        return process_of_agent(subsystem) if subsystem in agents.living else processes.name(subsystem)
+
+    return Sessions(process_of, settings.tier, run, settings.labels)
+
+
+def make_vault(given: Given, log: FilteringBoundLogger) -> VaultChild:
+    """Make the child that keeps the stores of agents, and the documents of the knowledge vault."""
+    documents = given.config.vault.directory
+    return VaultChild(given.directories.vault, log, Path(documents) if documents else None)
+
+
+def make_consents(
+    given: Given, way_out: WayOut, settings: ToolSettings, sessions: Sessions, events: EventLog
+) -> Consents:
+    """Make the questions about tools, which are numbered with those of the way out."""
+    return Consents(
+        ConsentContext(
+            clock=given.clock,
+            numbers=way_out.approvals.numbers,
+            workspace=settings.workspace,
+            lives=sessions.lives,
+            emit=events.emit,
+            log=structlog.get_logger("epad.tools"),
+        )
     )
 
 

@@ -18,7 +18,6 @@ import itertools
 import os
 import socket
 import subprocess
-import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -35,9 +34,9 @@ from epad.identity.metrics import STARTS
 from epad.identity.record import IdentityRecord
 from epad.identity.settings import FIX, agent_path, missing_packages
 from epad.metrics.registry import Metrics
+from epad.runtime.own_program import start_own
 from epad.runtime.owner_file import write_for_owner
 from epad.runtime.side_tasks import Tasks
-from epad.tools.catalogue import ROOT
 from runners.egress.channel import Channel
 from runners.identity.messages import (
     JWT_SECONDS,
@@ -71,7 +70,6 @@ MOST_A_MINUTE: Final = 1_200
 """A subsystem may ask so often: each SVID is put on record."""
 _BACKLOG: Final = 256
 _END_SECONDS: Final = 1.0
-_ENVIRONMENT: Final = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"}
 
 Question = Callable[[int], Issue | Validate | Bundle | Rotate]
 
@@ -200,7 +198,7 @@ class IdentityChild:
         ended = asyncio.Event()
         try:
             kept = await asyncio.to_thread(_read, self._context.keys)
-            self._process = _spawned(theirs)
+            self._process = start_own("runners.identity", descriptor=theirs.fileno())
         except OSError as error:
             ours.close()
             self._fault = f"it cannot be started: {error}"
@@ -311,18 +309,6 @@ def _read(path: Path) -> str:
     with suppress(FileNotFoundError, UnicodeDecodeError):
         return path.read_text(encoding="utf-8")
     return ""
-
-
-def _spawned(theirs: socket.socket) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        (sys.executable, "-P", "-m", "runners.identity", str(theirs.fileno())),
-        env=_ENVIRONMENT,
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        pass_fds=(theirs.fileno(),),
-        start_new_session=True,
-    )
 
 
 async def _reap(process: subprocess.Popen[bytes]) -> None:

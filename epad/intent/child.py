@@ -10,9 +10,6 @@
 
 from __future__ import annotations
 
-import socket
-import subprocess
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
@@ -22,17 +19,14 @@ from msgspec import Raw, Struct
 from structlog.typing import FilteringBoundLogger
 
 from epad import EpadError
-from epad.tools.catalogue import ROOT
-from epad.tools.worker import Worker, WorkerLostError, connect
+from epad.tools.own_worker import start_own_worker
+from epad.tools.worker import Worker, WorkerLostError
 
 ANSWER_SECONDS: Final = 20.0
 """A batch takes milliseconds."""
 START_SECONDS: Final = 300.0
 """The first start fits a classifier: 3 s on a free core, and a minute on one that others use."""
-_ENVIRONMENT: Final = {
-    "PYTHONPATH": str(ROOT),
-    "PYTHONDONTWRITEBYTECODE": "1",
-    "LC_ALL": "C.UTF-8",
+_VARIABLES: Final = {
     "OPENBLAS_NUM_THREADS": "1",  # it has one core, and not those of the models
     "TOKENIZERS_PARALLELISM": "false",
 }
@@ -98,30 +92,9 @@ class IntentChild:
 
     async def _running(self) -> Worker:
         if self._worker is None or self._worker.is_lost:
-            ours, theirs = socket.socketpair()
-            try:
-                with theirs:
-                    pid = _spawned(self._directory, theirs.fileno())
-            except OSError:
-                ours.close()
-                raise
-            self._worker = await connect(pid, ours)
+            words = "runners.intent", "serve", str(self._directory)
+            self._worker = await start_own_worker(*words, variables=_VARIABLES)
             self._has_answered = False
             self.starts += 1
-            self._log.info("intent.started", pid=pid, directory=str(self._directory))
+            self._log.info("intent.started", pid=self._worker.pid, directory=str(self._directory))
         return self._worker
-
-
-def _spawned(directory: Path, descriptor: int) -> int:
-    """Start the child with its end of the socket; return its process. Raises OSError."""
-    process = subprocess.Popen(
-        (sys.executable, "-P", "-m", "runners.intent", "serve", str(directory), str(descriptor)),
-        env=_ENVIRONMENT,
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        pass_fds=[descriptor],
-        start_new_session=True,
-    )
-    process.returncode = 0  # `Worker` reaps it, by a descriptor of its own
-    return process.pid

@@ -185,7 +185,12 @@ class DaemonOperations(AgentOperations, SecretOrders):
         if not self.starts.waits(name):
             raise ConflictError(f"no change of {name} waits to be accepted", "epactl changes list")
         self._note(Operation.ACCEPT_CHANGE, name, reason, by)
-        accepted = self.starts.accept(name)
+        try:
+            accepted = self.starts.accept(name)
+        except OSError as error:
+            raise ConflictError(
+                f"it cannot be kept: {error}", f"epactl restart {name} measures it anew"
+            ) from error
         if self.controller.hold_of(name).rung is not Rung.OPEN or self.controller.stands_by:
             return self._result([accepted, f"{name} is held: it starts once it is released"], name)
         answer = await self._begin(name, reason)

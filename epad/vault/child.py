@@ -10,23 +10,19 @@
 from __future__ import annotations
 
 import asyncio
-import socket
-import subprocess
-import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 from structlog.typing import FilteringBoundLogger
 
-from epad.tools.catalogue import ROOT
 from epad.tools.own import OwnToolError
-from epad.tools.worker import Worker, WorkerLostError, connect
+from epad.tools.own_worker import start_own_worker
+from epad.tools.worker import Worker, WorkerLostError
 
 ANSWER_SECONDS: Final = 30.0
 """A request waits at most so long: a disk that hangs holds nothing else up."""
 MOST_WAITING: Final = 512
-_ENVIRONMENT: Final = {"PYTHONPATH": str(ROOT), "PYTHONDONTWRITEBYTECODE": "1", "LC_ALL": "C.UTF-8"}
 
 
 class VaultChild:
@@ -99,26 +95,4 @@ class VaultChild:
             return self._worker
 
     async def _start(self) -> Worker:
-        ours, theirs = socket.socketpair()
-        try:
-            with theirs:
-                pid = _spawned(self.directory, self.documents, theirs.fileno())
-        except OSError:
-            ours.close()
-            raise
-        return await connect(pid, ours)
-
-
-def _spawned(directory: Path, documents: Path, descriptor: int) -> int:
-    """Start the child with its end of the socket; return its process. Raises OSError."""
-    process = subprocess.Popen(
-        (sys.executable, "-P", "-m", "runners.vault", str(directory), str(documents), str(descriptor)),
-        env=_ENVIRONMENT,
-        cwd="/",
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        pass_fds=[descriptor],
-        start_new_session=True,
-    )
-    process.returncode = 0  # `Worker` reaps it, by a descriptor of its own
-    return process.pid
+        return await start_own_worker("runners.vault", str(self.directory), str(self.documents))

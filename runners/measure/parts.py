@@ -32,27 +32,28 @@ MOST_FILES: Final = 60_000
 """A virtual environment with CUDA's libraries has 40,000."""
 MOST_BYTES: Final = 4 << 30
 """Of a file that is no model; CUDA's libraries have up to 2 GiB."""
-SYSTEM: Final = ("/bin", "/lib", "/lib32", "/lib64", "/nix/store", "/sbin", "/usr")
-"""The operating system's: its package manager knows what is there. `/usr/local` is a person's."""
+SYSTEM: Final = ("/bin", "/lib", "/lib32", "/lib64", "/nix/store", "/proc", "/sbin", "/sys", "/usr")
+"""The operating system's: its package manager, or the kernel, knows what is there. `/usr/local` is a person's."""
 _OURS: Final = "/usr/local"
 CODE: Final = frozenset(
-    {
-        ".bash",
-        ".bat",
-        ".cjs",
-        ".cts",
-        ".fish",
-        ".js",
-        ".jsx",
-        ".lua",
-        ".mjs",
-        ".mts",
-        ".php",
-        ".pl",
-        ".py",
-        ".pyc",
-    }
-    | {".pyw", ".pyz", ".r", ".rb", ".sh", ".so", ".ts", ".tsx", ".wasm", ".zsh"}
+    (
+        *(
+            ".bash",
+            ".bat",
+            ".cjs",
+            ".cts",
+            ".fish",
+            ".js",
+            ".jsx",
+            ".lua",
+            ".mjs",
+            ".mts",
+            ".php",
+            ".pl",
+            ".py",
+        ),
+        *(".pyc", ".pyw", ".pyz", ".r", ".rb", ".sh", ".so", ".ts", ".tsx", ".wasm", ".zsh"),
+    )
 )
 """Suffixes of files that are run."""
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator
 from functools import partial
 from pathlib import Path
 
+import psutil
 import pytest
 from structlog.testing import capture_logs
 from supervisor_world import World, program, until
@@ -138,12 +139,15 @@ async def test_who_has_escaped_for_good_is_named_at_the_end(spare: World) -> Non
     """An orphan comes to the daemon, which does not know whose it was; an end in silence would be a lie."""
     supervisor = spare.supervisor({"it": program(ESCAPE.format(before=SHED, after="time.sleep(600)"))})
     spare.directories.work("it").mkdir(exist_ok=True)
+    others = {
+        child.pid for child in psutil.Process().children()
+    }  # what earlier tests have left to this process
     with subprocess.Popen(("sleep", "600"), start_new_session=True) as helper, capture_logs() as said:
         await supervisor.start()
         await until(lambda: spare.wrote("escaped"))
         pid = spare.pid("escaped")
         await until(lambda: (stat := spare.table.stat(pid)) is not None and stat.parent == os.getpid())
-        await supervisor.stop_all({helper.pid})
+        await supervisor.stop_all({helper.pid, *others})
         helper.kill()
     assert [entry["pid"] for entry in said if entry["event"] == "subsystem.escaped"] == [pid]
 

@@ -380,6 +380,9 @@ def test_hostile_files_hold_nothing_up(place: Place) -> None:
     os.mkfifo(place.folder / "a/pipe.py")
     (place.folder / "a/loop").symlink_to(place.folder / "a")
     (place.folder / "a/self.py").symlink_to("self.py")
+    (place.folder / "a/kernel.py").symlink_to(
+        "/proc/kmsg"
+    )  # a regular file, whose reader waits for what is to come
 
     assert place.roles(SYSTEM_PYTHON, "agent.py").keys() == {
         "agent.py",
