@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from epad.answers.confinement import Approvals
@@ -12,35 +11,23 @@ from epad.answers.memory import MemoryList, MemoryProof
 from epad.answers.orders import Result
 from epad.answers.tools import ToolList, Trace, UndonePlan
 from epad.answers.vault import DocumentHistory, DocumentPiece, VaultList, VaultProof
-from epad.control_loop.decider import Decider
 from epad.operations.all_approvals import AllApprovals
 from epad.operations.identity_looks import IdentityLooks
 from epad.operations.memory_orders import MemoryOrders
 from epad.operations.registry import Operation
+from epad.operations.secret_orders import SecretOrders
 from epad.operations.server_orders import ServerOrders
 from epad.operations.tool_looks import ToolLooks
 from epad.operations.vault_orders import VaultOrders
-from epad.storage.event_log import EventKind, EventLog
 from statemachine.finding import HOST
 
 
 @dataclass(frozen=True, slots=True)
-class Orders:
-    """Notes orders before they are carried out, and words their results."""
+class AgentOperations(SecretOrders):
+    """Implements the part of `epad.operations.protocol.Operations` that is about agents.
 
-    decider: Decider
-    event_log: EventLog
-
-    def _note(self, order: Operation, target: str, reason: str, by: str) -> None:
-        self.event_log.emit(EventKind.ORDER_GIVEN, target, order=order, reason=reason, by=by)
-
-    def _result(self, results: Sequence[str], name: str = HOST, *, failed: bool = False) -> Result:
-        return {"subsystem": name, "phase": self.decider.phase, "failed": failed, "results": results}
-
-
-@dataclass(frozen=True, slots=True)
-class AgentOperations(Orders):
-    """Implements the part of `epad.operations.protocol.Operations` that is about agents."""
+    It stands on the part about secrets, since two bases with slots of their own cannot stand side by side.
+    """
 
     all_approvals: AllApprovals
     tool_looks: ToolLooks

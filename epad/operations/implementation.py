@@ -45,11 +45,9 @@ from epad.operations.protocol import (
 from epad.operations.recorded_orders import RecordedOrders
 from epad.operations.registry import Operation
 from epad.operations.reload import ChangeRefusedError, Reloads, heed
-from epad.operations.secret_orders import SecretOrders
 from epad.operations.status import DaemonStatus
 from epad.operations.tool_looks import is_turn
 from epad.response.preservation import NewestCheckpoint
-from epad.secrets.vault import Vault
 from epad.storage.event_log import EventKind
 from epad.supervisor.child_logs import ChildLog
 from epad.supervisor.log_keeper import LogKeeper
@@ -70,7 +68,7 @@ RELEASABLE = frozenset({Cause.FOUND, Cause.PERSON, Cause.PARKED})
 
 
 @dataclass(frozen=True, slots=True)
-class DaemonOperations(AgentOperations, SecretOrders):
+class DaemonOperations(AgentOperations):
     """Implements `epad.operations.protocol.Operations`."""
 
     daemon_status: DaemonStatus
@@ -89,7 +87,6 @@ class DaemonOperations(AgentOperations, SecretOrders):
     learning: Recordings
     starts: Starts
     recorded_orders: RecordedOrders
-    secret_vault: Vault
 
     def status(self) -> Status:
         return self.daemon_status.render()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable
+from dataclasses import dataclass
 from typing import TypeVar
 
 from epad.answers.orders import Result
 from epad.answers.secrets import ExportedSecret, SecretLine, SecretList
 from epad.operations.bodies import BoundTo
+from epad.operations.orders import Orders
 from epad.operations.protocol import ConflictError, UnknownVaultSecretError
 from epad.operations.registry import Operation
 from epad.secrets.age_key import UnlockedBy
@@ -20,17 +22,11 @@ from statemachine.finding import HOST
 T = TypeVar("T")
 
 
-class SecretOrders:
-    """The orders about secrets, as a part of all operations, which note each order before it is carried out."""
+@dataclass(frozen=True, slots=True)
+class SecretOrders(Orders):
+    """Implements the part of `epad.operations.protocol.Operations` that is about secrets."""
 
-    __slots__ = ()
     secret_vault: Vault
-
-    def _note(self, order: Operation, target: str, reason: str, by: str) -> None:
-        raise NotImplementedError
-
-    def _result(self, results: Sequence[str], name: str = HOST, *, failed: bool = False) -> Result:
-        raise NotImplementedError
 
     async def secrets(self) -> SecretList:
         return {
